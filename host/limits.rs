@@ -1,0 +1,196 @@
+//! Every bound of the broker, in one place, with its default.
+//!
+//! [`NodeLimits`] hold for the whole process (`[limits]` in `hotbay.toml`), [`MountLimits`] for each
+//! mount (`[mount.limits]`). Both are plain numbers: who enforces a limit says so in its own module.
+//! Constants are bounds that nobody should need to change.
+
+use serde::Deserialize;
+
+/// Longest channel name, in bytes.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 200;
+/// Longest tenant name, and longest value a claim may put into a channel name, in bytes.
+pub const NAME_PART_BYTES_MAX: usize = 128;
+/// Longest key in a channel's key-value state, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 512;
+/// Largest value in a channel's key-value state, and largest log entry, in bytes.
+pub const STATE_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Most entries one `kv.scan` or `log.read` answers.
+pub const READ_ENTRIES_MAX: u32 = 1_000;
+/// Most bytes one `kv.scan` or `log.read` answers, unless its first entry alone is larger.
+pub const READ_BYTES_MAX: usize = 1 << 20;
+/// Longest timer name, in bytes.
+pub const TIMER_NAME_BYTES_MAX: usize = 128;
+/// Most timers of a channel that are set at the same time.
+pub const TIMERS_MAX: usize = 1_000;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
+/// How long a first answer is kept for retries with the same idempotency key, in milliseconds (24 h).
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Longest token a client may present, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+/// Longest chain of publishes from channel to channel.
+pub const PUBLISH_HOPS_MAX: u8 = 8;
+/// Commits of one channel that may be under way at once; the next batch waits for the oldest.
+pub const COMMITS_IN_FLIGHT_MAX: usize = 2;
+/// Faults in a row, with no good event between, after which a member is closed or a channel quarantined.
+pub const FAULTS_IN_A_ROW_MAX: u32 = 3;
+/// First and longest quarantine of a channel, in milliseconds; it doubles in between.
+pub const QUARANTINE_MS: (u64, u64) = (1_000, 60_000);
+/// Largest header block of an HTTP request, in bytes.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Core instances, modules and components a component may amount to when flattened.
+pub const FLATTENED_INSTANCES_MAX: u64 = 256;
+
+/// Bounds of the whole process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeLimits {
+    /// Open connections, upgraded or not.
+    pub connections_max: usize,
+    /// Open connections from one peer address.
+    pub connections_per_address_max: usize,
+    /// Open WebSocket connections of one tenant.
+    pub connections_per_tenant_max: usize,
+    /// Channels with a running instance. An instance takes up to six memory mappings, and Linux allows
+    /// a process 65,530 of them by default (`vm.max_map_count`).
+    pub channels_awake_max: usize,
+    /// Channels known to this node, awake or asleep.
+    pub channels_max: usize,
+    /// Time to send a whole HTTP header block, in milliseconds.
+    pub http_header_ms_max: u64,
+    /// Largest component that may be loaded, in bytes.
+    pub plugin_bytes_max: usize,
+    /// Address space of the compile worker, in bytes.
+    pub compile_memory_bytes_max: u64,
+    /// CPU time of the compile worker, in seconds.
+    pub compile_cpu_s_max: u64,
+    /// Wall time of the compile worker, in seconds.
+    pub compile_wall_s_max: u64,
+    /// Time between SIGTERM and exit, in milliseconds.
+    pub drain_ms_max: u64,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            connections_per_address_max: 20_000,
+            connections_per_tenant_max: 100_000,
+            channels_awake_max: 8_000,
+            channels_max: 1_000_000,
+            http_header_ms_max: 10_000,
+            plugin_bytes_max: 32 << 20,
+            compile_memory_bytes_max: 2 << 30,
+            compile_cpu_s_max: 60,
+            compile_wall_s_max: 90,
+            drain_ms_max: 10_000,
+        }
+    }
+}
+
+/// A token bucket: `per_second` on average, `burst` at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Messages per second on average.
+    pub per_second: u32,
+    /// Messages at once after a pause.
+    pub burst: u32,
+}
+
+/// Bounds of a mount: its connections, its channels and its plugin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountLimits {
+    /// Largest inbound message, in bytes, over all its fragments.
+    pub message_bytes_max: usize,
+    /// Most fragments of one inbound message.
+    pub message_fragments_max: u32,
+    /// Time from the first byte of a message to its last, in milliseconds.
+    pub message_ms_max: u64,
+    /// Largest body of an HTTP request to the plugin or the publish API, in bytes.
+    pub request_bytes_max: usize,
+    /// Time for the plugin to answer an HTTP request, in milliseconds; then 504.
+    pub request_ms_max: u64,
+    /// Messages of one connection.
+    pub rate_per_connection: Option<Rate>,
+    /// Messages of one user over all connections.
+    pub rate_per_user: Option<Rate>,
+    /// Messages over the rate within a minute after which the connection is closed with 1008; 0 closes at once.
+    pub rate_excess_per_minute_max: u32,
+    /// Open connections of one user.
+    pub connections_per_user_max: usize,
+    /// Channels one connection may be joined to.
+    pub channels_per_connection_max: usize,
+    /// Members of one channel.
+    pub members_per_channel_max: usize,
+    /// Frames waiting for a slow reader, in bytes.
+    pub outbox_bytes_max: usize,
+    /// Events waiting for a channel.
+    pub mailbox_events_max: usize,
+    /// Bytes of the events waiting for a channel.
+    pub mailbox_bytes_max: usize,
+    /// Events of one batch.
+    pub batch_events_max: usize,
+    /// Bytes of the events of one batch; a single larger event still makes a batch of its own.
+    pub batch_bytes_max: usize,
+    /// Effects of one batch.
+    pub effects_max: usize,
+    /// Bytes of the effects of one batch.
+    pub effect_bytes_max: usize,
+    /// CPU time of one call into the plugin, in milliseconds.
+    pub cpu_ms_max: u64,
+    /// Wall time of one read of the plugin (`kv.get`, `log.read`, …), in milliseconds.
+    pub read_ms_max: u64,
+    /// Linear memory of one instance, in bytes, over all its memories.
+    pub memory_bytes_max: usize,
+    /// Log lines of one channel's plugin, per second.
+    pub log_lines_per_second_max: u32,
+    /// Length of one log line, in bytes; the rest is cut.
+    pub log_line_bytes_max: usize,
+    /// Key-value state of one channel, in bytes.
+    pub state_bytes_max: u64,
+    /// What `save` may return, in bytes.
+    pub saved_bytes_max: usize,
+    /// Entries in the log of one channel; the oldest are trimmed beyond it.
+    pub log_entries_max: u64,
+    /// Time a commit is retried before its senders get `unavailable`, in milliseconds.
+    pub commit_ms_max: u64,
+    /// Time without an event after which a channel goes to sleep, in milliseconds.
+    pub idle_ms: u64,
+}
+
+impl Default for MountLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 64 << 10,
+            message_fragments_max: 1_024,
+            message_ms_max: 10_000,
+            request_bytes_max: 1 << 20,
+            request_ms_max: 10_000,
+            rate_per_connection: None,
+            rate_per_user: None,
+            rate_excess_per_minute_max: 500,
+            connections_per_user_max: 1_000,
+            channels_per_connection_max: 100,
+            members_per_channel_max: 100_000,
+            outbox_bytes_max: 1 << 20,
+            mailbox_events_max: 1_024,
+            mailbox_bytes_max: 4 << 20,
+            batch_events_max: 256,
+            batch_bytes_max: 1 << 20,
+            effects_max: 10_000,
+            effect_bytes_max: 8 << 20,
+            cpu_ms_max: 100,
+            read_ms_max: 5_000,
+            memory_bytes_max: 64 << 20,
+            log_lines_per_second_max: 20,
+            log_line_bytes_max: 4 << 10,
+            state_bytes_max: 64 << 20,
+            saved_bytes_max: 16 << 20,
+            log_entries_max: 1_000_000,
+            commit_ms_max: 10_000,
+            idle_ms: 60_000,
+        }
+    }
+}
