@@ -1,5 +1,6 @@
 //! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
 
 pub mod limits;
+pub mod plugin;
 pub mod protocol;
 pub mod store;

@@ -1,5 +1,8 @@
-//! The words of the wire and of names: pure data and rules, no IO. Everything may import this.
+//! The words of the wire, of names and of events: pure data and rules, no IO. Everything may import this.
 
 pub mod close;
+pub mod event;
+pub mod frame;
+pub mod identity;
 pub mod name;
 pub mod refusal;

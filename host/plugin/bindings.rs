@@ -1,0 +1,15 @@
+//! Types and glue made from `wit/`. The field documentation is in the `.wit` files.
+#![expect(missing_docs, reason = "documented in wit/")]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    world: "plugin",
+    imports: {
+        "hotbay:channel/kv.get": async | trappable,
+        "hotbay:channel/kv.scan": async | trappable,
+        "hotbay:channel/log.read": async | trappable,
+        "hotbay:channel/log.replace": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+});

@@ -1,0 +1,220 @@
+//! Plugins: WebAssembly components that give a channel its meaning.
+//!
+//! A component comes in as bytes, is read ([`inspect`]), compiled in a child process ([`compile`]), linked with exactly
+//! the capabilities it was granted ([`imports`]) and becomes a [`Plugin`], from which an [`Instance`] is started for
+//! each awake channel. Calls take batches in and give effects out; they touch nothing outside. Only this module
+//! knows `wasmtime`.
+
+mod bindings;
+pub mod compile;
+mod effects;
+mod engine;
+mod fault;
+mod imports;
+pub mod inspect;
+mod instance;
+mod router;
+mod state;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wasmtime::Engine;
+
+use crate::limits::{MountLimits, NodeLimits};
+use crate::plugin::bindings::PluginPre;
+use crate::plugin::compile::{Artifacts, Digest};
+use crate::plugin::state::State;
+
+pub use crate::plugin::effects::{Effects, Timer};
+pub use crate::plugin::engine::{TICK, mappings_needed};
+pub use crate::plugin::fault::Fault;
+pub use crate::plugin::imports::Capability;
+pub use crate::plugin::instance::{Instance, Opening};
+pub use crate::plugin::router::{Router, Routing};
+pub use crate::plugin::state::{Channel, ReadFuture, Stats};
+
+/// Loads plugins.
+pub struct Runtime {
+    engine: Engine,
+    artifacts: Artifacts,
+    limits: NodeLimits,
+}
+
+/// A version of a plugin, ready to be instantiated.
+pub struct Plugin {
+    name: String,
+    digest: Digest,
+    pre: PluginPre<State>,
+}
+
+impl Runtime {
+    /// Starts the engine. `mounts` says how much memory an instance may need; `folder` keeps compiled code.
+    ///
+    /// # Errors
+    /// If the engine cannot reserve its address space, or the folder cannot be used.
+    pub fn new<'a>(
+        limits: &NodeLimits,
+        mounts: impl Iterator<Item = &'a MountLimits>,
+        folder: PathBuf,
+    ) -> Result<Self, PluginError> {
+        let engine = engine::for_running(limits, engine::memory_slot_bytes(mounts))?;
+        Ok(Self { engine, artifacts: Artifacts::open(folder)?, limits: limits.clone() })
+    }
+
+    /// Loads a plugin from its component. Blocks while it compiles, if it was not compiled before.
+    ///
+    /// # Errors
+    /// If the component is refused: the error names the cause.
+    pub fn load(&self, name: &str, component: &[u8], grants: &BTreeSet<Capability>) -> Result<Plugin, PluginError> {
+        if component.len() > self.limits.plugin_bytes_max {
+            return Err(PluginError::TooLarge { bytes: component.len(), bytes_max: self.limits.plugin_bytes_max });
+        }
+        inspect::inspect(component)?.check_grants(grants)?;
+        let compiled = self.artifacts.load(&self.engine, component, &self.limits)?;
+        let linker = imports::linker(&self.engine, grants)?;
+        let pre = linker
+            .instantiate_pre(&compiled)
+            .and_then(PluginPre::new)
+            .map_err(|e| PluginError::Contract { cause: format!("{e:#}") })?;
+        Ok(Plugin { name: name.to_owned(), digest: Digest::of(component), pre })
+    }
+
+    /// Reads a component from a file and loads it.
+    ///
+    /// # Errors
+    /// Like [`Runtime::load`], and if the file cannot be read.
+    pub fn load_file(&self, name: &str, path: &Path, grants: &BTreeSet<Capability>) -> Result<Plugin, PluginError> {
+        let component = std::fs::read(path)
+            .map_err(|e| PluginError::File { path: path.to_owned(), cause: e.to_string() })?;
+        self.load(name, &component, grants)
+    }
+}
+
+impl Plugin {
+    /// The name it is configured under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names this version.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
+    fn pre(&self) -> &PluginPre<State> {
+        &self.pre
+    }
+}
+
+/// A plugin as the rest of the host holds it.
+pub type SharedPlugin = Arc<Plugin>;
+
+/// Why a plugin cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PluginError {
+    /// Compiled code instead of WebAssembly.
+    #[error("this is precompiled machine code; upload the WebAssembly component it was made from")]
+    Precompiled,
+    /// A core module.
+    #[error("this is a core WebAssembly module, not a component; build it for the target wasm32-wasip2")]
+    CoreModule,
+    /// Neither.
+    #[error("this is not WebAssembly (it does not begin with \\0asm)")]
+    NotWasm,
+    /// Not valid WebAssembly.
+    #[error("this is not a valid component: {cause}")]
+    Invalid {
+        /// Where and why.
+        cause: String,
+    },
+    /// Over the size limit.
+    #[error("the component has {bytes} bytes; the limit is {bytes_max} (limits.plugin_bytes_max)")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// Grows too large when instantiated.
+    #[error("the component amounts to {instances} instances; the limit is {instances_max}")]
+    TooManyInstances {
+        /// What it amounts to.
+        instances: u64,
+        /// The bound.
+        instances_max: u64,
+    },
+    /// Exports no handler.
+    #[error("the component does not export {CONTRACT}/handler, it exports: {exports}", CONTRACT = inspect::CONTRACT)]
+    NoHandler {
+        /// What it exports.
+        exports: String,
+    },
+    /// Built against another version of the contract.
+    #[error("the component was built against {CONTRACT}@{found}; this host speaks {supported}", CONTRACT = inspect::CONTRACT)]
+    ContractVersion {
+        /// The component's.
+        found: String,
+        /// The host's.
+        supported: &'static str,
+    },
+    /// Imports what it was not granted.
+    #[error("the component imports {import}, which it was not granted (granted: {granted})")]
+    NotGranted {
+        /// The import.
+        import: String,
+        /// What it was granted.
+        granted: String,
+    },
+    /// Imports what nobody is granted.
+    #[error("the component imports {import}, which no plugin can be granted")]
+    NeverGranted {
+        /// The import.
+        import: String,
+    },
+    /// Names fit, but types do not.
+    #[error("the component does not fit the contract: {cause}")]
+    Contract {
+        /// Where and why.
+        cause: String,
+    },
+    /// Did not compile within its limits.
+    #[error("the component could not be compiled: {cause}")]
+    Compile {
+        /// Why.
+        cause: String,
+    },
+    /// The file cannot be read.
+    #[error("the plugin file {} cannot be read: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The folder of compiled code cannot be used.
+    #[error("compiled code cannot be kept or read at {}: {cause}", path.display())]
+    Artifacts {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The engine cannot start.
+    #[error("the WebAssembly engine cannot start: {cause}")]
+    Engine {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl PluginError {
+    fn engine(error: &wasmtime::Error) -> Self {
+        Self::Engine { cause: format!("{error:#}") }
+    }
+}

@@ -1,0 +1,100 @@
+//! The pure functions of a plugin, `route` and `refused`: run on a few instances that serve no channel, by whoever
+//! needs them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::limits::MountLimits;
+use crate::plugin::Plugin;
+use crate::plugin::bindings::exports::hotbay::channel::handler as wit;
+use crate::plugin::fault::Fault;
+use crate::plugin::instance::{Instance, convert};
+use crate::protocol::frame::Payload;
+use crate::protocol::identity::Identity;
+use crate::protocol::refusal::Refusal;
+
+/// What the host shall do with a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routing {
+    /// Hand it to a channel.
+    Deliver(String),
+    /// Join a channel.
+    Join(String),
+    /// Leave a channel.
+    Leave(String),
+    /// Send this back.
+    Reply(Payload),
+    /// Nothing.
+    Ignore,
+    /// Refuse it.
+    Refuse(Refusal),
+}
+
+/// Runs a plugin's pure functions.
+pub struct Router {
+    plugin: Arc<Plugin>,
+    limits: Arc<MountLimits>,
+    idle: Mutex<Vec<Instance>>,
+}
+
+impl Router {
+    /// Instances kept for reuse; more exist for a moment when more calls are under way.
+    const IDLE_MAX: usize = 8;
+
+    /// A router; its first call starts its first instance.
+    pub fn new(plugin: Arc<Plugin>, limits: Arc<MountLimits>) -> Self {
+        Self { plugin, limits, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Asks where a frame goes.
+    ///
+    /// # Errors
+    /// If the plugin fails; the frame is refused then.
+    pub async fn route(&self, identity: &Identity, now_ms: u64, frame: &Payload) -> Result<Routing, Fault> {
+        let sender = wit::Sender { now_ms, identity: convert::identity(identity) };
+        let mut instance = self.take().await?;
+        let routing = instance.route(&sender, frame).await?;
+        self.put_back(instance);
+        Ok(match routing {
+            wit::Routing::Deliver(channel) => Routing::Deliver(channel),
+            wit::Routing::Join(channel) => Routing::Join(channel),
+            wit::Routing::Leave(channel) => Routing::Leave(channel),
+            wit::Routing::Reply(payload) => Routing::Reply(convert::payload(payload)),
+            wit::Routing::Ignore => Routing::Ignore,
+            wit::Routing::Refuse(refusal) => Routing::Refuse(convert::refusal_from(refusal)),
+        })
+    }
+
+    /// Asks how a refusal is put to a client; `None` for silence.
+    ///
+    /// # Errors
+    /// If the plugin fails; the client is told nothing then.
+    pub async fn refused(
+        &self,
+        identity: &Identity,
+        now_ms: u64,
+        frame: Option<&Payload>,
+        why: &Refusal,
+    ) -> Result<Option<Payload>, Fault> {
+        let sender = wit::Sender { now_ms, identity: convert::identity(identity) };
+        let mut instance = self.take().await?;
+        let told = instance.refused(&sender, frame, why).await?;
+        self.put_back(instance);
+        Ok(told)
+    }
+
+    async fn take(&self) -> Result<Instance, Fault> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(instance) => Ok(instance),
+            None => Instance::start(&self.plugin, Arc::clone(&self.limits), 0, self.plugin.name()).await,
+        }
+    }
+
+    /// An instance that failed is not put back: it is spent.
+    fn put_back(&self, instance: Instance) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < Self::IDLE_MAX {
+            idle.push(instance);
+        }
+    }
+}

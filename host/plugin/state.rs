@@ -1,0 +1,237 @@
+//! What an instance's store carries: the effects of the batch under way, the channel as the plugin may read it, the
+//! bounds, and the inert WASI.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::limits::MountLimits;
+use crate::plugin::effects::Effects;
+use crate::plugin::engine::TICK;
+use crate::plugin::fault::Fault;
+use crate::plugin::imports::wasi::{self, SharedClock};
+use crate::protocol::event::{Batch, MemberId};
+use crate::protocol::identity::Identity;
+
+/// A future that a [`Channel`] returns.
+pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// The channel an instance serves, as it may read it: everything committed, and everything its own earlier batches
+/// wrote that is still on its way to the disk. What the batch under way wrote is added by the instance.
+pub trait Channel: Send + Sync {
+    /// One value of the state.
+    fn get<'a>(&'a self, key: &'a str) -> ReadFuture<'a, Option<Bytes>>;
+    /// State entries after `after` in the order, whose keys begin with `prefix`; at most `limit`.
+    fn scan<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        descending: bool,
+        limit: u32,
+    ) -> ReadFuture<'a, Vec<(String, Bytes)>>;
+    /// Log entries with `from <= offset < before`, oldest first: offset, time in milliseconds, data.
+    fn read_log(&self, from: u64, before: u64, limit: u32) -> ReadFuture<'_, Vec<(u64, u64, Bytes)>>;
+    /// Offset of the oldest log entry, and of the next append.
+    fn log_bounds(&self) -> (u64, u64);
+    /// Bytes of keys and values in the state, as last committed.
+    fn state_bytes(&self) -> u64;
+    /// The members, as they are after the joins and leaves of the batch under way.
+    fn members(&self) -> Vec<(MemberId, Arc<Identity>)>;
+    /// One of them.
+    fn member(&self, id: MemberId) -> Option<Arc<Identity>>;
+    /// Numbers about the mount.
+    fn stats(&self) -> Stats;
+    /// How many timers are set, for their bound.
+    fn timers_set(&self) -> usize;
+}
+
+/// Numbers about a mount, for one tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Milliseconds since the broker started.
+    pub uptime_ms: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Different users among them.
+    pub users: u64,
+    /// Awake channels.
+    pub channels: u64,
+}
+
+/// What the call under way may do.
+pub(super) enum Call {
+    /// `route` or `refused`, or no call at all: imports trap.
+    Pure,
+    /// `open`, or `handle` with this batch.
+    Channel {
+        channel: Arc<dyn Channel>,
+        now_ms: u64,
+        batch: Option<Arc<Batch>>,
+    },
+}
+
+/// The data of an instance's store.
+pub(super) struct State {
+    pub(super) call: Call,
+    pub(super) effects: Effects,
+    pub(super) limits: Arc<MountLimits>,
+    pub(super) log: PluginLog,
+    pub(super) clock: SharedClock,
+    /// When the plugin began to run, in the call under way; absent while it waits for a read.
+    pub(super) started: Option<Instant>,
+    pub(super) cpu_ns: u64,
+    memory_bytes: usize,
+    ticks_left: u64,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl State {
+    pub(super) fn new(limits: Arc<MountLimits>, seed: u64, label: &str) -> Self {
+        let clock = SharedClock::default();
+        let log = PluginLog::new(label, &limits);
+        Self {
+            call: Call::Pure,
+            effects: Effects::default(),
+            wasi: wasi::inert(&clock, seed, &log),
+            clock,
+            log,
+            limits,
+            started: None,
+            cpu_ns: 0,
+            memory_bytes: 0,
+            ticks_left: 0,
+            table: ResourceTable::new(),
+        }
+    }
+
+    /// The channel, its time and the batch under way.
+    pub(super) fn channel(&self) -> Result<(&Arc<dyn Channel>, u64, Option<&Arc<Batch>>), Fault> {
+        match &self.call {
+            Call::Channel { channel, now_ms, batch } => Ok((channel, *now_ms, batch.as_ref())),
+            Call::Pure => Err(Fault::refused("an import was called from `route`, `refused` or a start function")),
+        }
+    }
+
+    /// Books the time the plugin ran since it was last started.
+    pub(super) fn finish(&mut self) {
+        if let Some(started) = self.started.take() {
+            self.cpu_ns += started.elapsed().as_nanos() as u64;
+        }
+    }
+
+    /// Counts one effect of this many bytes.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.effects.charge(bytes, &self.limits)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
+        if total > self.limits.memory_bytes_max {
+            return Ok(false); // The plugin sees -1, as on a machine without memory.
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(max.is_none_or(|max| desired <= max) && desired <= 100_000)
+    }
+}
+
+/// Gives a store its bounds: memory, handles, bytes per host call, and time.
+pub(super) fn bound(store: &mut Store<State>) {
+    const HANDLES_MAX: usize = 1_000;
+    const HOSTCALL_SLACK_BYTES: usize = 64 << 10;
+    let limits = Arc::clone(&store.data().limits);
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.epoch_deadline_callback(|mut context| {
+        let state = context.data_mut();
+        if state.ticks_left == 0 {
+            return Err(Fault::Deadline { cpu_ms_max: state.limits.cpu_ms_max }.into());
+        }
+        state.ticks_left -= 1;
+        // tokio's own yield lets the runtime look for IO before this task runs again.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+}
+
+/// Starts the clock of one call.
+pub(super) fn start_clock(store: &mut Store<State>) {
+    let limits = &store.data().limits;
+    let ticks = Duration::from_millis(limits.cpu_ms_max).as_nanos().div_ceil(TICK.as_nanos());
+    store.data_mut().ticks_left = ticks as u64;
+    store.set_epoch_deadline(1);
+}
+
+/// Where a plugin's log lines go: the broker's log, so many a second, with the rest counted.
+#[derive(Clone)]
+pub(super) struct PluginLog(Arc<std::sync::Mutex<LogBucket>>);
+
+struct LogBucket {
+    label: Box<str>,
+    per_second: u32,
+    line_bytes_max: usize,
+    left: u32,
+    dropped: u64,
+    since: Instant,
+}
+
+impl PluginLog {
+    fn new(label: &str, limits: &MountLimits) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(LogBucket {
+            label: label.into(),
+            per_second: limits.log_lines_per_second_max,
+            line_bytes_max: limits.log_line_bytes_max,
+            left: limits.log_lines_per_second_max,
+            dropped: 0,
+            since: Instant::now(),
+        })))
+    }
+
+    /// Writes a line, or counts it as dropped. A plugin's words are quoted by the logger, never interpreted.
+    pub(super) fn line(&self, level: tracing::Level, message: &str) {
+        let mut bucket = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if bucket.since.elapsed() >= Duration::from_secs(1) {
+            if bucket.dropped > 0 {
+                tracing::warn!(target: "hotbay::plugin", channel = %bucket.label, dropped = bucket.dropped, "log lines dropped");
+                bucket.dropped = 0;
+            }
+            bucket.left = bucket.per_second;
+            bucket.since = Instant::now();
+        }
+        if bucket.left == 0 {
+            bucket.dropped += 1;
+            metrics::counter!("hotbay_plugin_log_lines_dropped_total").increment(1);
+            return;
+        }
+        bucket.left -= 1;
+        let mut end = message.len().min(bucket.line_bytes_max);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (channel, message) = (&*bucket.label, &message[..end]);
+        match level {
+            tracing::Level::ERROR => tracing::error!(target: "hotbay::plugin", channel, message),
+            tracing::Level::WARN => tracing::warn!(target: "hotbay::plugin", channel, message),
+            tracing::Level::INFO => tracing::info!(target: "hotbay::plugin", channel, message),
+            _ => tracing::debug!(target: "hotbay::plugin", channel, message),
+        }
+    }
+}
