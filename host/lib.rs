@@ -1,6 +1,10 @@
 //! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
 
+pub mod channel;
+pub mod fanout;
 pub mod limits;
+pub mod outbox;
 pub mod plugin;
 pub mod protocol;
 pub mod store;
+pub mod telemetry;

@@ -1,5 +1,4 @@
 //! Types and glue made from `wit/`. The field documentation is in the `.wit` files.
-#![expect(missing_docs, reason = "documented in wit/")]
 
 wasmtime::component::bindgen!({
     path: "wit",

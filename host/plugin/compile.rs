@@ -44,7 +44,8 @@ impl std::fmt::Display for Digest {
 /// Compiled code on disk.
 pub struct Artifacts {
     folder: PathBuf,
-    key: [u8; 32],
+    /// One block of SHA-256, so that HMAC uses it as it is.
+    key: [u8; 64],
 }
 
 impl Artifacts {
@@ -59,7 +60,7 @@ impl Artifacts {
         let key = match fs::read(&path) {
             Ok(key) => key,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let key = rand::random::<[u8; 32]>();
+                let key = rand::random::<[u8; 64]>();
                 let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
                 file.write_all(&key).map_err(io)?;
                 key.to_vec()

@@ -226,7 +226,7 @@ pub(super) mod convert {
                 user: identity.user.to_string(),
                 payload: to_wit(payload)?,
             }),
-            Event::Timer(name) => wit::Event::Timer(name.clone()),
+            Event::Timer { name, .. } => wit::Event::Timer(name.clone()),
             Event::Publish { source, payload, .. } => wit::Event::Publish(wit::Publication {
                 source: match source {
                     Source::Api(key) => wit::Source::Api(key.to_string()),

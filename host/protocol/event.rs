@@ -45,8 +45,13 @@ pub enum Event {
         /// What.
         payload: Payload,
     },
-    /// A timer is due. Carries its name.
-    Timer(String),
+    /// A timer is due.
+    Timer {
+        /// The plugin's name for it.
+        name: String,
+        /// Whether it also stands in the store.
+        durable: bool,
+    },
     /// A server published.
     Publish {
         /// Who.
@@ -75,7 +80,7 @@ impl Event {
             + match self {
                 Self::Join { frame, .. } | Self::Leave { frame, .. } => frame.as_ref().map_or(0, Payload::len),
                 Self::Message { payload, .. } | Self::Publish { payload, .. } => payload.len(),
-                Self::Timer(name) => name.len(),
+                Self::Timer { name, .. } => name.len(),
                 Self::Request { http, .. } => http.body.len() + http.path.len(),
             }
     }
@@ -84,7 +89,7 @@ impl Event {
     pub fn member(&self) -> Option<MemberId> {
         match self {
             Self::Join { member, .. } | Self::Leave { member, .. } | Self::Message { member, .. } => Some(*member),
-            Self::Timer(_) | Self::Publish { .. } | Self::Request { .. } => None,
+            Self::Timer { .. } | Self::Publish { .. } | Self::Request { .. } => None,
         }
     }
 
@@ -93,7 +98,7 @@ impl Event {
         match self {
             Self::Publish { request, .. } => *request,
             Self::Request { request, .. } => Some(*request),
-            Self::Join { .. } | Self::Leave { .. } | Self::Message { .. } | Self::Timer(_) => None,
+            Self::Join { .. } | Self::Leave { .. } | Self::Message { .. } | Self::Timer { .. } => None,
         }
     }
 }

@@ -106,7 +106,7 @@ impl wit::channel::Host for State {
         Ok(members.collect())
     }
 
-    fn member(&mut self, id: u64) -> wasmtime::Result<Option<wit::types::Member>> {
+    fn find_member(&mut self, id: u64) -> wasmtime::Result<Option<wit::types::Member>> {
         let (channel, _, _) = self.channel()?;
         let identity = channel.member(MemberId(id));
         Ok(identity.map(|identity| wit::types::Member { id, identity: convert::identity(&identity) }))

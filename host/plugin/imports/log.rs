@@ -70,9 +70,9 @@ impl log::Host for State {
         Ok(())
     }
 
-    fn bounds(&mut self) -> wasmtime::Result<log::Bounds> {
+    fn bounds(&mut self) -> wasmtime::Result<log::Extent> {
         let (first, next) = self.log_bounds()?;
-        Ok(log::Bounds { first, next })
+        Ok(log::Extent { first, next })
     }
 }
 

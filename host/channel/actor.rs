@@ -1,0 +1,507 @@
+//! The actor of an awake channel: takes events from the mailbox, runs them through the plugin, commits what was written and
+//! sends what may be seen. It does what the [core](super::core) says; the rules are there.
+
+mod batch;
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::channel::actor::batch::Prepared;
+use crate::channel::core::{BatchId, CommitFailure, Core, Output, StartFailure, Step};
+use crate::channel::directory::{Channel, Directory};
+use crate::channel::mailbox::{Enclosure, Letter, Quiet, Reply};
+use crate::channel::membership::Membership;
+use crate::channel::view::View;
+use crate::fanout::{Recipient, Roster};
+use crate::plugin::{Fault, Instance, Opening};
+use crate::protocol::close::Close;
+use crate::protocol::event::{Event, MemberId, RequestId};
+use crate::protocol::refusal::{Refusal, RefusalCode};
+use crate::store::{Acquired, Commit, Committed, Durability, Fence, StoreError, Writes};
+use crate::telemetry::now_ms;
+
+/// Wait no longer than this at a time, so that a clock that was set is noticed.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Runs a channel from waking to sleep. `roster` has its members.
+pub(super) async fn run(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster, poked: bool) {
+    let mut actor = Actor::new(directory, channel, roster);
+    if poked {
+        actor.core.poke();
+    }
+    actor.run().await;
+}
+
+struct Actor {
+    directory: Arc<Directory>,
+    channel: Arc<Channel>,
+    core: Core,
+    stop: watch::Receiver<bool>,
+    /// Before the channel is taken over, its members; afterwards they are in the view.
+    roster: Roster,
+    claim: Option<Claim>,
+    instance: Option<(Instance, OwnedSemaphorePermit)>,
+    prepared: HashMap<BatchId, Prepared>,
+    commit: Option<CommitUnderWay>,
+    memberships: HashMap<MemberId, Membership>,
+    /// Joins that have not run yet: they become members when they do.
+    joining: HashMap<MemberId, Recipient>,
+    /// Members that left, until their leave is settled: frames of that very batch may still be for them.
+    leaving: HashMap<MemberId, Recipient>,
+    requests: HashMap<RequestId, oneshot::Sender<Reply>>,
+    /// Durable timers that faulted: deleted with the next commit, or they would fault for ever.
+    spent_timers: Vec<String>,
+}
+
+/// The right to write to the channel, and the channel as it can be read.
+struct Claim {
+    /// As of the last batch prepared.
+    fence: Fence,
+    view: Arc<View>,
+    durable_timers: BTreeSet<String>,
+    saved: Option<bytes::Bytes>,
+}
+
+struct CommitUnderWay {
+    id: BatchId,
+    attempt: Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>,
+    /// Set while the next attempt waits for its time.
+    not_before: Option<Instant>,
+    started: Instant,
+}
+
+/// What the actor waits for.
+enum News {
+    Mailbox,
+    Commit(Result<Committed, StoreError>),
+    CommitDue,
+    Time,
+    Stop,
+}
+
+impl Actor {
+    fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
+        let limits = Arc::clone(&channel.logic.limits);
+        let release_early = channel.logic.durability == Durability::None;
+        Self {
+            core: Core::new(limits, release_early, now_ms()),
+            stop: directory.stop.subscribe(),
+            directory: Arc::clone(directory),
+            channel: Arc::clone(channel),
+            roster,
+            claim: None,
+            instance: None,
+            prepared: HashMap::new(),
+            commit: None,
+            memberships: HashMap::new(),
+            joining: HashMap::new(),
+            leaving: HashMap::new(),
+            requests: HashMap::new(),
+            spent_timers: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.empty_mailbox().await;
+            let busy = !self.requests.is_empty();
+            let idle_ms = self.directory.idle_ms(&self.channel.logic);
+            match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
+                Step::Start => self.start().await,
+                Step::Run(id, batch) => self.run_batch(id, batch).await,
+                Step::Sleep => {
+                    if self.sleep().await {
+                        return;
+                    }
+                }
+                Step::Wait { until_ms } => self.wait(until_ms).await,
+            }
+        }
+    }
+
+    /// Takes what the core wants from the mailbox; in quarantine, refuses it.
+    async fn empty_mailbox(&mut self) {
+        let (events_max, bytes_max) = self.core.appetite();
+        let mut letters = Vec::new();
+        for quiet in self.channel.mailbox.take(events_max, bytes_max, &mut letters) {
+            self.with_roster(|roster| match quiet {
+                Quiet::Join(recipient) => drop(roster.insert(recipient)),
+                Quiet::Leave(member) => drop(roster.remove(member)),
+            });
+        }
+        if letters.is_empty() {
+            return;
+        }
+        let mut events = Vec::with_capacity(letters.len());
+        for letter in letters {
+            if let Some(event) = self.open_letter(letter).await {
+                events.push(event);
+            }
+        }
+        let now = now_ms();
+        self.core.accept(events, now);
+        if self.core.quarantine(now).is_some() {
+            let mut out = Vec::new();
+            self.core.refuse_waiting(&mut out);
+            self.carry_out(out).await;
+        }
+    }
+
+    /// Keeps what goes with an event. A message of somebody who is no member any more ends here.
+    async fn open_letter(&mut self, letter: Letter) -> Option<Event> {
+        match (&letter.event, letter.enclosure) {
+            (Event::Join { member, .. }, Enclosure::Joiner(recipient, membership)) => {
+                let members_max = self.channel.logic.limits.members_per_channel_max;
+                if self.with_roster(|roster| roster.len()) >= members_max {
+                    membership.end();
+                    let why = Refusal::new(RefusalCode::Unavailable, "the channel is full");
+                    self.tell(&recipient, &letter.event, &why).await;
+                    return None;
+                }
+                self.memberships.insert(*member, membership);
+                self.joining.insert(*member, recipient);
+            }
+            (event, Enclosure::Reply(reply)) => {
+                if let Some(request) = event.request() {
+                    self.requests.retain(|_, waiting| !waiting.is_closed());
+                    self.requests.insert(request, reply);
+                }
+            }
+            (Event::Leave { member, .. }, _) => {
+                if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) {
+                    return None; // Its join was refused; the plugin never knew it.
+                }
+            }
+            _ => {}
+        }
+        Some(letter.event)
+    }
+
+    /// Takes the channel over, if need be, and opens an instance.
+    async fn start(&mut self) {
+        match self.try_start().await {
+            Ok(timers) => self.core.started(timers),
+            Err((why, cause)) => {
+                tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
+                metrics::counter!("hotbay_channel_start_failures_total").increment(1);
+                let out = self.core.start_failed(why, now_ms());
+                self.carry_out(out).await;
+            }
+        }
+    }
+
+    async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
+        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
+        let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
+        let permit = match permit.await {
+            Ok(Ok(permit)) => permit,
+            _ => return Err((StartFailure::Unavailable, "as many channels are awake as may be (limits.channels_awake_max)".into())),
+        };
+        let mut timers = None;
+        if self.claim.is_none() {
+            let acquired = self.acquire(limit).await.map_err(|cause| (StartFailure::Unavailable, cause))?;
+            timers = Some(acquired.timers.clone());
+            self.take_over(acquired);
+        }
+        let Some(claim) = &mut self.claim else { return Ok(None) };
+        let logic = &self.channel.logic;
+        let label = self.channel.name.to_string();
+        let saved = claim.saved.take();
+        let opening = Opening {
+            name: &self.channel.name,
+            now_ms: now_ms(),
+            seed: rand::random(),
+            settings: &logic.settings,
+            saved: saved.as_deref(),
+        };
+        let started = Instance::start(&logic.plugin, Arc::clone(&logic.limits), opening.seed, &label).await;
+        let view: Arc<View> = Arc::clone(&claim.view);
+        let opened = match started {
+            Ok(mut instance) => instance.open(view, opening).await.map(|()| instance),
+            Err(fault) => Err(fault),
+        };
+        match opened {
+            Ok(instance) => {
+                self.instance = Some((instance, permit));
+                Ok(timers)
+            }
+            Err(fault) => {
+                // The timers belong to the core, whether or not this start succeeds.
+                let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
+                self.claim = None;
+                self.count_fault(&fault);
+                Err((why, fault.to_string()))
+            }
+        }
+    }
+
+    async fn acquire(&mut self, limit: Duration) -> Result<Acquired, String> {
+        let acquire = self.directory.store.acquire(&self.channel.name, &self.directory.owner);
+        match tokio::time::timeout(limit, acquire).await {
+            Ok(Ok(acquired)) => Ok(acquired),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the store does not answer within {limit:?} (commit_ms_max)")),
+        }
+    }
+
+    fn take_over(&mut self, mut acquired: Acquired) {
+        let roster = std::mem::take(&mut self.roster);
+        let saved = acquired.saved.take();
+        let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
+        let view = View::new(store, logic, self.channel.name.tenant(), &acquired, roster);
+        self.claim = Some(Claim {
+            fence: acquired.fence,
+            view: Arc::new(view),
+            durable_timers: acquired.timers.into_iter().map(|(name, _)| name).collect(),
+            saved,
+        });
+    }
+
+    /// Gives the claim up; the members stay.
+    fn drop_claim(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.roster = claim.view.with_roster(std::mem::take);
+        }
+        self.spent_timers.clear();
+    }
+
+    /// Waits for whatever comes first. Stopping, commits and time go before traffic.
+    async fn wait(&mut self, until_ms: u64) {
+        let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
+        let deadline = Instant::now() + pause;
+        let wants_events = self.core.appetite().0 > 0;
+        let (mailbox, commit, stop) = (&self.channel.mailbox, &mut self.commit, &mut self.stop);
+        let timer = sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
+        tokio::pin!(timer);
+        let stopping = *stop.borrow();
+        let news = {
+            let stop = stop.wait_for(|stop| *stop);
+            tokio::pin!(stop);
+            std::future::poll_fn(|cx| {
+                if !stopping && stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(News::Stop);
+                }
+                if let Some(under_way) = commit.as_mut().filter(|commit| commit.not_before.is_none())
+                    && let Poll::Ready(result) = under_way.attempt.as_mut().poll(cx)
+                {
+                    return Poll::Ready(News::Commit(result));
+                }
+                if mailbox.poll_news(cx, wants_events) {
+                    return Poll::Ready(News::Mailbox);
+                }
+                if timer.as_mut().poll(cx).is_ready() {
+                    let due = commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
+                    return Poll::Ready(if due { News::CommitDue } else { News::Time });
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        match news {
+            News::Mailbox | News::Time => {}
+            News::Stop => self.core.stop(),
+            News::Commit(result) => self.commit_came_back(result).await,
+            News::CommitDue => {
+                if let Some(commit) = &mut self.commit {
+                    commit.not_before = None;
+                }
+            }
+        }
+    }
+
+    /// Submits the writes of a batch, at once or later.
+    fn submit(&mut self, id: BatchId, at_ms: Option<u64>) {
+        let Some(commit) = self.prepared.get(&id).and_then(|prepared| prepared.commit.clone()) else { return };
+        let store = Arc::clone(&self.directory.store);
+        let attempt = Box::pin(async move { store.commit(commit).await });
+        let pause = |at_ms: u64| Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms()));
+        let started = match self.commit.take() {
+            Some(earlier) if earlier.id == id => earlier.started,
+            _ => Instant::now(),
+        };
+        self.commit = Some(CommitUnderWay { id, attempt, not_before: at_ms.map(pause), started });
+    }
+
+    async fn commit_came_back(&mut self, result: Result<Committed, StoreError>) {
+        let Some(CommitUnderWay { id, started, .. }) = &self.commit else { return };
+        let (id, elapsed) = (*id, started.elapsed());
+        let out = match result {
+            Ok(committed) => {
+                self.commit = None;
+                metrics::histogram!("hotbay_batch_commit_seconds").record(elapsed.as_secs_f64());
+                if let Some(claim) = &self.claim {
+                    claim.view.committed(committed.state_bytes);
+                }
+                self.core.committed(id)
+            }
+            Err(error) => {
+                let why = if error.retryable() { CommitFailure::Passing } else { CommitFailure::Final };
+                let out = self.core.commit_failed(id, why, now_ms());
+                if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
+                    self.commit = None;
+                    tracing::error!(channel = %self.channel.name, %error, "a batch could not be committed; its senders are told");
+                    metrics::counter!("hotbay_commits_given_up_total").increment(1);
+                }
+                out
+            }
+        };
+        self.carry_out(out).await;
+    }
+
+    async fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Commit(id) => self.submit(id, None),
+                Output::CommitAgain(id, at_ms) => self.submit(id, Some(at_ms)),
+                Output::Release(id) => self.release(id).await,
+                Output::Discard(id) => drop(self.prepared.remove(&id)),
+                Output::Refuse(event, code) => self.refuse(event, code).await,
+                Output::CloseMember(member) => self.close_member(member, Close::FAULT.code, Close::FAULT.reason),
+                Output::DropInstance => self.instance = None,
+                Output::DropClaim => self.drop_claim(),
+                Output::Quarantine(until_ms) => {
+                    let pause_ms = until_ms.saturating_sub(now_ms());
+                    tracing::error!(channel = %self.channel.name, pause_ms, "the channel faults again and again: quarantined");
+                    metrics::counter!("hotbay_channel_quarantines_total").increment(1);
+                }
+            }
+        }
+    }
+
+    /// Tells whoever sent an event that it had no effect.
+    async fn refuse(&mut self, event: Event, code: RefusalCode) {
+        let why = match code {
+            RefusalCode::Fault => Refusal::new(code, "the channel's plugin failed on this message; nothing was changed"),
+            _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
+        };
+        match &event {
+            Event::Join { member, .. } => {
+                if let Some(membership) = self.memberships.remove(member) {
+                    membership.end();
+                }
+                let left = self.with_roster(|roster| roster.remove(*member));
+                if let Some(recipient) = self.joining.remove(member).or(left) {
+                    self.tell(&recipient, &event, &why).await;
+                }
+            }
+            Event::Leave { member, .. } => self.forget_member(*member),
+            Event::Message { member, .. } => {
+                let recipient = self.with_roster(|roster| roster.find(*member).cloned());
+                if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
+                    self.tell(&recipient, &event, &why).await;
+                }
+            }
+            Event::Timer { name, durable } => {
+                if *durable && code == RefusalCode::Fault {
+                    self.spent_timers.push(name.clone());
+                }
+            }
+            Event::Publish { .. } | Event::Request { .. } => self.answer(event.request(), Reply::Refused(why)),
+        }
+    }
+
+    /// Puts a refusal into the plugin's words and sends it.
+    async fn tell(&mut self, recipient: &Recipient, event: &Event, why: &Refusal) {
+        let frame = match event {
+            Event::Join { frame, .. } | Event::Leave { frame, .. } => frame.as_ref(),
+            Event::Message { payload, .. } => Some(payload),
+            _ => None,
+        };
+        metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
+        let router = &self.channel.logic.router;
+        match router.refused(&recipient.identity, now_ms(), frame, why).await {
+            Ok(Some(payload)) => recipient.outbox.send(
+                crate::protocol::frame::encode_payload(&payload),
+                crate::protocol::frame::Delivery::HIGH,
+            ),
+            Ok(None) => {}
+            Err(fault) => self.count_fault(&fault),
+        }
+    }
+
+    fn answer(&mut self, request: Option<RequestId>, reply: Reply) {
+        if let Some(waiting) = request.and_then(|request| self.requests.remove(&request)) {
+            // A client that went away waits for nothing.
+            drop(waiting.send(reply));
+        }
+    }
+
+    fn close_member(&mut self, member: MemberId, code: u16, reason: &str) {
+        let recipient = self.with_roster(|roster| roster.find(member).cloned());
+        if let Some(recipient) = recipient {
+            recipient.outbox.close_with(code, reason);
+        }
+    }
+
+    /// A leave is settled.
+    fn forget_member(&mut self, member: MemberId) {
+        self.leaving.remove(&member);
+        self.with_roster(|roster| drop(roster.remove(member)));
+        if let Some(membership) = self.memberships.remove(&member) {
+            membership.end();
+        }
+    }
+
+    fn with_roster<T>(&mut self, work: impl FnOnce(&mut Roster) -> T) -> T {
+        match &self.claim {
+            Some(claim) => claim.view.with_roster(work),
+            None => work(&mut self.roster),
+        }
+    }
+
+    fn count_fault(&self, fault: &Fault) {
+        let logic = &self.channel.logic;
+        metrics::counter!("hotbay_plugin_faults_total", "plugin" => logic.plugin.name().to_owned(), "kind" => fault.kind())
+            .increment(1);
+        tracing::warn!(channel = %self.channel.name, plugin = logic.plugin.name(), %fault, "plugin fault");
+    }
+
+    /// Saves the instance's memory and parks the members. False if something came in meanwhile.
+    async fn sleep(&mut self) -> bool {
+        if let (Some((mut instance, permit)), Some(claim)) = (self.instance.take(), &self.claim) {
+            match instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
+                Ok(saved) => self.commit_saved(saved).await,
+                Err(fault) => self.count_fault(&fault),
+            }
+            drop((instance, permit));
+        }
+        self.drop_claim();
+        let roster = std::mem::take(&mut self.roster);
+        match self.channel.mailbox.sleep(roster) {
+            Ok(()) => true,
+            Err(roster) => {
+                // Awake again: a fresh core, for what it knew is saved or gone.
+                let memberships = std::mem::take(&mut self.memberships);
+                *self = Self::new(&self.directory, &self.channel, roster);
+                self.memberships = memberships;
+                self.core.poke();
+                false
+            }
+        }
+    }
+
+    /// The memory is a cache: if it cannot be kept, the next instance starts without.
+    async fn commit_saved(&mut self, saved: Vec<u8>) {
+        let timers = std::mem::take(&mut self.spent_timers).into_iter().map(|name| (name, None)).collect();
+        let Some(claim) = &self.claim else { return };
+        let saved = (!saved.is_empty()).then(|| saved.into());
+        let writes = Writes { timers, saved, ..Writes::default() };
+        if writes.is_empty() {
+            return;
+        }
+        let commit = Arc::new(Commit { fence: claim.fence, durability: Durability::Os, writes });
+        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
+        match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved"),
+            Err(_) => tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time"),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One batch: run through the instance, turned into writes and a plan of who gets what, and let out after its commit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::channel::actor::Actor;
+use crate::channel::core::BatchId;
+use crate::channel::mailbox::{Enclosure, Letter, Reply};
+use crate::fanout::{Change, Plan, plan};
+use crate::limits::PUBLISH_HOPS_MAX;
+use crate::plugin::{Channel as _, Effects};
+use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
+use crate::protocol::frame::Payload;
+use crate::protocol::name::ChannelName;
+use crate::protocol::refusal::Refusal;
+use crate::store::{Commit, LogEntry, Writes};
+use crate::telemetry::{self, now_ms};
+
+/// A batch that ran, until it may be seen.
+pub(super) struct Prepared {
+    /// Its writes, if it made any.
+    pub(super) commit: Option<Arc<Commit>>,
+    batch: Arc<Batch>,
+    plan: Plan,
+    closes: Vec<(MemberId, u16, String)>,
+    rejects: Vec<(u32, Refusal)>,
+    publishes: Vec<(String, Payload)>,
+    responses: Vec<(RequestId, HttpResponse)>,
+    /// Epoch and sequence number it depends on.
+    position: (u64, u64),
+}
+
+impl Actor {
+    pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
+        let changes = self.change_members(&batch);
+        let (Some(claim), Some((instance, _))) = (&self.claim, &mut self.instance) else {
+            let out = self.core.failed(false, now_ms());
+            return self.carry_out(out).await;
+        };
+        claim.view.set_timers(self.core.timers_set());
+        let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
+        let cpu_ns = instance.take_cpu_ns();
+        metrics::counter!("hotbay_plugin_cpu_seconds_total_ns").increment(cpu_ns);
+        metrics::histogram!("hotbay_batch_events").record(batch.events.len() as f64);
+        let out = match result {
+            Ok(effects) => {
+                let timers: Vec<_> = effects
+                    .timers
+                    .iter()
+                    .map(|(name, timer)| (name.clone(), timer.map(|timer| (timer.due_ms, timer.durable))))
+                    .collect();
+                let prepared = self.prepare(batch, effects, &changes);
+                let wrote = prepared.commit.is_some();
+                self.prepared.insert(id, prepared);
+                self.core.ran(wrote, timers)
+            }
+            Err(fault) => {
+                self.take_back(&batch);
+                self.count_fault(&fault);
+                self.core.failed(fault.is_plugins(), now_ms())
+            }
+        };
+        self.carry_out(out).await;
+    }
+
+    /// Lets the batch's joins and leaves take hold on the roster, before the plugin runs.
+    fn change_members(&mut self, batch: &Batch) -> Vec<Change> {
+        let mut changes: Vec<Change> = Vec::new();
+        for (event, index) in batch.events.iter().zip(0_u32..) {
+            match event {
+                Event::Join { member, .. } => {
+                    if let Some(recipient) = self.joining.get(member).cloned()
+                        && self.with_roster(|roster| roster.insert(recipient.clone()))
+                    {
+                        changes.push(Change { recipient, from: Some(index), until: None });
+                    }
+                }
+                Event::Leave { member, .. } => {
+                    let gone = self.with_roster(|roster| roster.remove(*member));
+                    let Some(recipient) = gone.or_else(|| self.leaving.get(member).cloned()) else { continue };
+                    self.leaving.insert(*member, recipient.clone());
+                    match changes.iter_mut().find(|change| change.recipient.member == *member) {
+                        Some(change) => change.until = Some(index),
+                        None => changes.push(Change { recipient, from: None, until: Some(index) }),
+                    }
+                }
+                _ => {}
+            }
+        }
+        changes
+    }
+
+    /// The batch failed: who joined in it is no member yet. Who left stays away; only its last frames are open.
+    fn take_back(&mut self, batch: &Batch) {
+        for event in &batch.events {
+            if let Event::Join { member, .. } = event {
+                self.with_roster(|roster| drop(roster.remove(*member)));
+            }
+        }
+    }
+
+    fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, changes: &[Change]) -> Prepared {
+        let plan = self.with_roster(|roster| plan(effects.frames.finish(), roster, changes));
+        let writes = self.writes(&batch, &mut effects);
+        let mut position = (0, 0);
+        let mut commit = None;
+        if let Some(claim) = &mut self.claim {
+            if !writes.is_empty() {
+                let durability = self.channel.logic.durability;
+                let submitted = Arc::new(Commit { fence: claim.fence, durability, writes });
+                claim.view.submitted(&submitted);
+                claim.fence.seq += 1;
+                commit = Some(submitted);
+            }
+            position = (claim.fence.epoch, claim.fence.seq);
+        }
+        Prepared {
+            commit,
+            batch,
+            plan,
+            closes: effects.closes,
+            rejects: effects.rejects,
+            publishes: effects.publishes,
+            responses: effects.responses,
+            position,
+        }
+    }
+
+    /// The effects that the store keeps.
+    fn writes(&mut self, batch: &Batch, effects: &mut Effects) -> Writes {
+        let spent = std::mem::take(&mut self.spent_timers);
+        let Some(claim) = &mut self.claim else { return Writes::default() };
+        let (first, next) = claim.view.log_bounds();
+        let appends: Vec<LogEntry> = std::mem::take(&mut effects.appends)
+            .into_iter()
+            .zip(next..)
+            .map(|(data, offset)| LogEntry { offset, at_ms: batch.now_ms, data })
+            .collect();
+        let mut timers: std::collections::BTreeMap<String, Option<u64>> = spent.into_iter().map(|name| (name, None)).collect();
+        for event in &batch.events {
+            if let Event::Timer { name, durable: true } = event {
+                timers.insert(name.clone(), None);
+            }
+        }
+        for (name, timer) in &effects.timers {
+            match timer {
+                Some(timer) if timer.durable => drop(timers.insert(name.clone(), Some(timer.due_ms))),
+                // Volatile timers are not written; but one may take the place of a durable one.
+                _ if claim.durable_timers.contains(name) => drop(timers.insert(name.clone(), None)),
+                _ => {}
+            }
+        }
+        for (name, due_ms) in &timers {
+            match due_ms {
+                Some(_) => drop(claim.durable_timers.insert(name.clone())),
+                None => drop(claim.durable_timers.remove(name)),
+            }
+        }
+        let length = next + appends.len() as u64 - first;
+        let trim_before = effects.trim_before.max(over(length, self.channel.logic.limits.log_entries_max).map(|over| first + over));
+        Writes {
+            state: std::mem::take(&mut effects.state).into_iter().collect::<Vec<(String, Option<Bytes>)>>(),
+            appends,
+            replaces: std::mem::take(&mut effects.replaces).into_iter().collect(),
+            trim_before,
+            timers: timers.into_iter().collect(),
+            answers: Vec::new(),
+            saved: None,
+        }
+    }
+
+    /// Lets a batch out: frames first, then what follows from it.
+    pub(super) async fn release(&mut self, id: BatchId) {
+        let Some(prepared) = self.prepared.get_mut(&id) else { return };
+        let plan = std::mem::take(&mut prepared.plan);
+        // With durability `none` the writes are still on their way: keep them until they are committed.
+        let keep = prepared.commit.is_some() && self.channel.logic.durability == crate::store::Durability::None;
+        let batch = Arc::clone(&prepared.batch);
+        let closes = std::mem::take(&mut prepared.closes);
+        let rejects = std::mem::take(&mut prepared.rejects);
+        let publishes = std::mem::take(&mut prepared.publishes);
+        let responses = std::mem::take(&mut prepared.responses);
+        let (epoch, seq) = prepared.position;
+        if !keep {
+            self.prepared.remove(&id);
+        }
+        if !plan.is_empty() {
+            plan.send().await;
+        }
+        for (event, why) in &rejects {
+            if let Some(event) = batch.events.get(*event as usize) {
+                self.reject(event, why).await;
+            }
+        }
+        for (request, response) in responses {
+            self.answer(Some(request), Reply::Response(response));
+        }
+        for (event, index) in batch.events.iter().zip(0_u32..) {
+            match event {
+                Event::Join { member, .. } => drop(self.joining.remove(member)),
+                Event::Leave { member, .. } => self.forget_left(*member),
+                Event::Publish { request, .. } if !rejects.iter().any(|(rejected, _)| *rejected == index) => {
+                    self.answer(*request, Reply::Published { epoch, seq });
+                }
+                _ => {}
+            }
+        }
+        for (member, code, reason) in closes {
+            self.close_member(member, code, &reason);
+        }
+        let hops = batch.events.iter().map(hops).max().unwrap_or(0);
+        for (name, payload) in publishes {
+            self.publish(&name, payload, hops);
+        }
+    }
+
+    /// The plugin says that an event had no effect.
+    async fn reject(&mut self, event: &Event, why: &Refusal) {
+        match event {
+            Event::Join { member, .. } => {
+                if let Some(membership) = self.memberships.remove(member) {
+                    membership.end();
+                }
+                let joined = self.with_roster(|roster| roster.remove(*member));
+                if let Some(recipient) = self.joining.remove(member).or(joined) {
+                    self.tell(&recipient, event, why).await;
+                }
+            }
+            Event::Leave { .. } | Event::Timer { .. } => {}
+            Event::Message { member, .. } => {
+                let recipient = self.with_roster(|roster| roster.find(*member).cloned());
+                if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
+                    self.tell(&recipient, event, why).await;
+                }
+            }
+            Event::Publish { .. } | Event::Request { .. } => self.answer(event.request(), Reply::Refused(why.clone())),
+        }
+    }
+
+    /// A leave took hold. If the connection joined again meanwhile, that membership goes on.
+    fn forget_left(&mut self, member: MemberId) {
+        self.leaving.remove(&member);
+        let stays = self.joining.contains_key(&member) || self.with_roster(|roster| roster.find(member).is_some());
+        if !stays && let Some(membership) = self.memberships.remove(&member) {
+            membership.end();
+        }
+    }
+
+    /// Sends a message to another channel, without waiting for it.
+    fn publish(&self, name: &str, payload: Payload, hops: u8) {
+        let from = &self.channel.name;
+        if hops >= PUBLISH_HOPS_MAX {
+            tracing::warn!(channel = %from, to = name, "a chain of publishes from channel to channel is cut here");
+            metrics::counter!("hotbay_publishes_dropped_total").increment(1);
+            return;
+        }
+        let Ok(to) = ChannelName::new(from.tenant(), name) else { return };
+        let logic = Arc::clone(&self.channel.logic);
+        if !logic.serves(name) {
+            tracing::warn!(channel = %from, to = name, "a publish to a channel that the mount does not serve was dropped");
+            metrics::counter!("hotbay_publishes_dropped_total").increment(1);
+            return;
+        }
+        let directory = Arc::clone(&self.directory);
+        let source = Source::Channel(from.name().into());
+        let event = Event::Publish { source, payload, request: None, hops: hops + 1 };
+        telemetry::spawn("publish", async move {
+            let Ok(mut channel) = directory.get(&to, &logic) else { return };
+            let letter = Letter { event, enclosure: Enclosure::None };
+            if directory.post_in_turn(&mut channel, letter).await.is_err() {
+                metrics::counter!("hotbay_publishes_dropped_total").increment(1);
+            }
+        });
+    }
+}
+
+fn hops(event: &Event) -> u8 {
+    match event {
+        Event::Publish { hops, .. } => *hops,
+        _ => 0,
+    }
+}
+
+/// By how much a number is over its bound.
+fn over(number: u64, max: u64) -> Option<u64> {
+    (number > max).then(|| number - max)
+}

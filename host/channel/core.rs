@@ -1,0 +1,443 @@
+//! The rules of a channel, without IO: what to do next, what a fault costs and whom, when effects may leave, when to sleep.
+//! The [actor](super::actor) does what the core says and tells it how it went; the simulator in `tests/sim` does the same
+//! with a fake plugin and a fake store.
+//!
+//! A batch goes through [`Core::next`] (`Run`), [`Core::ran`], a commit, [`Core::committed`], and leaves by
+//! [`Output::Release`]. Several may be on the way; they are committed one after another and leave in that order.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::limits::{COMMITS_IN_FLIGHT_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QUARANTINE_MS};
+use crate::protocol::event::{Batch, Event, MemberId};
+use crate::protocol::refusal::RefusalCode;
+
+/// First pause before something that failed for a passing reason is tried again; it doubles up to
+/// [`RETRY_MS_MAX`].
+const RETRY_MS_MIN: u64 = 20;
+const RETRY_MS_MAX: u64 = 500;
+
+/// Names a batch while it is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchId(pub u64);
+
+/// What the actor does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Take the channel over, if that has not happened, and open an instance; then [`Core::started`].
+    Start,
+    /// Hand this batch to the instance; then [`Core::ran`].
+    Run(BatchId, Arc<Batch>),
+    /// Save the instance's memory and go to sleep: nothing is left to do.
+    Sleep,
+    /// Nothing to do before this time, or before an event or a commit comes back.
+    Wait {
+        /// In milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
+}
+
+/// What follows from how something went.
+#[derive(Debug)]
+pub enum Output {
+    /// Commit the writes of this batch; then [`Core::committed`].
+    Commit(BatchId),
+    /// Commit the writes of this batch again, at this time.
+    CommitAgain(BatchId, u64),
+    /// Send the effects of this batch.
+    Release(BatchId),
+    /// Forget the effects of this batch.
+    Discard(BatchId),
+    /// This event had no effect: tell whoever sent it.
+    Refuse(Event, RefusalCode),
+    /// Close this member: its messages fault again and again.
+    CloseMember(MemberId),
+    /// The instance is spent.
+    DropInstance,
+    /// The right to write is lost or in doubt: take the channel over again before the next start.
+    DropClaim,
+    /// The channel is unavailable until this time.
+    Quarantine(u64),
+}
+
+/// Why a start failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFailure {
+    /// The plugin failed to open the channel.
+    Plugin,
+    /// The store or the node could not serve it now.
+    Unavailable,
+}
+
+/// How a commit failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitFailure {
+    /// It may be tried again.
+    Passing,
+    /// It never will succeed: the claim is lost, or the writes are not accepted.
+    Final,
+}
+
+/// The rules of one channel.
+pub struct Core {
+    limits: Arc<MountLimits>,
+    /// Effects leave without waiting for their commit.
+    release_early: bool,
+    awake: bool,
+    /// Woken for a timer that only the store knows.
+    poked: bool,
+    stopping: bool,
+    now_ms: u64,
+    /// Events taken from the mailbox, not yet run.
+    fresh: VecDeque<Event>,
+    /// Events of a failed batch, to be run one by one.
+    again: VecDeque<Event>,
+    timers: BTreeMap<String, Alarm>,
+    running: Option<Running>,
+    pipeline: VecDeque<OnTheWay>,
+    next_batch: u64,
+    last_event_ms: u64,
+    member_faults: HashMap<MemberId, u32>,
+    /// Faults in a row; those of one member after another count once.
+    channel_faults: u32,
+    last_culprit: Option<MemberId>,
+    quarantined_until_ms: u64,
+    quarantine_ms: u64,
+    unavailable_since_ms: Option<u64>,
+    retry_at_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Alarm {
+    due_ms: u64,
+    durable: bool,
+}
+
+struct Running {
+    id: BatchId,
+    batch: Arc<Batch>,
+    alone: bool,
+}
+
+struct OnTheWay {
+    id: BatchId,
+    batch: Arc<Batch>,
+    commit: CommitState,
+    released: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CommitState {
+    /// Waits for those before it.
+    Ready,
+    /// At the store since then, the `u32`th time.
+    UnderWay { since_ms: u64, tries: u32 },
+    /// On disk, or nothing was written.
+    Done,
+}
+
+impl Core {
+    /// A channel with neither claim nor instance. `release_early` is durability `none`.
+    pub fn new(limits: Arc<MountLimits>, release_early: bool, now_ms: u64) -> Self {
+        Self {
+            limits,
+            release_early,
+            awake: false,
+            poked: false,
+            stopping: false,
+            now_ms,
+            fresh: VecDeque::new(),
+            again: VecDeque::new(),
+            timers: BTreeMap::new(),
+            running: None,
+            pipeline: VecDeque::new(),
+            next_batch: 0,
+            last_event_ms: now_ms,
+            member_faults: HashMap::new(),
+            channel_faults: 0,
+            last_culprit: None,
+            quarantined_until_ms: 0,
+            quarantine_ms: 0,
+            unavailable_since_ms: None,
+            retry_at_ms: 0,
+        }
+    }
+
+    /// How many events and bytes the core takes from the mailbox now: a batch's worth, once it has run what it took.
+    pub fn appetite(&self) -> (usize, usize) {
+        let full = !self.fresh.is_empty() || !self.again.is_empty() || self.pipeline.len() >= COMMITS_IN_FLIGHT_MAX;
+        if full { (0, 0) } else { (self.limits.batch_events_max, self.limits.batch_bytes_max) }
+    }
+
+    /// Takes events from the mailbox.
+    pub fn accept(&mut self, events: impl IntoIterator<Item = Event>, now_ms: u64) {
+        self.tick(now_ms);
+        let before = self.fresh.len();
+        self.fresh.extend(events);
+        if self.fresh.len() > before {
+            self.last_event_ms = self.now_ms;
+        }
+    }
+
+    /// A timer of the channel is due: take it over to see which.
+    pub fn poke(&mut self) {
+        self.poked = !self.awake;
+    }
+
+    /// Finish what is there, then sleep.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Says what to do next. `busy` keeps the channel awake: somebody waits for an answer.
+    pub fn next(&mut self, now_ms: u64, seed: u64, busy: bool, idle_ms: u64) -> Step {
+        self.tick(now_ms);
+        let timer_ms = self.timers.values().map(|alarm| alarm.due_ms).min().unwrap_or(u64::MAX);
+        let due = !self.fresh.is_empty() || !self.again.is_empty() || timer_ms <= self.now_ms || self.poked;
+        if due && self.pipeline.len() < COMMITS_IN_FLIGHT_MAX {
+            let ready_ms = self.quarantined_until_ms.max(self.retry_at_ms);
+            if self.awake {
+                return self.run(seed);
+            }
+            if ready_ms > self.now_ms {
+                return Step::Wait { until_ms: ready_ms };
+            }
+            // An instance is opened from what is committed, so what is on its way goes first.
+            if self.pipeline.is_empty() {
+                return Step::Start;
+            }
+        }
+        if !self.pipeline.is_empty() {
+            return Step::Wait { until_ms: u64::MAX };
+        }
+        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms);
+        let volatile = self.awake && self.timers.values().any(|alarm| !alarm.durable);
+        let sleepy = self.stopping || (!busy && !volatile && (idle_until_ms <= self.now_ms || !self.awake));
+        if !due && sleepy {
+            return Step::Sleep;
+        }
+        let idle_until_ms = if busy || volatile { u64::MAX } else { idle_until_ms };
+        Step::Wait { until_ms: timer_ms.min(idle_until_ms) }
+    }
+
+    /// The channel was taken over and an instance is open. `timers` are those the store has: name and due time.
+    pub fn started(&mut self, timers: Option<Vec<(String, u64)>>) {
+        self.awake = true;
+        self.poked = false;
+        self.unavailable_since_ms = None;
+        if let Some(timers) = timers {
+            self.timers.extend(timers.into_iter().map(|(name, due_ms)| (name, Alarm { due_ms, durable: true })));
+        }
+    }
+
+    /// No instance could be opened.
+    pub fn start_failed(&mut self, why: StartFailure, now_ms: u64) -> Vec<Output> {
+        self.tick(now_ms);
+        let mut out = vec![Output::DropInstance];
+        match why {
+            StartFailure::Plugin => self.count_fault(None, &mut out),
+            StartFailure::Unavailable => {
+                out.push(Output::DropClaim);
+                let since_ms = *self.unavailable_since_ms.get_or_insert(self.now_ms);
+                self.retry_at_ms = self.now_ms + RETRY_MS_MAX;
+                if self.now_ms.saturating_sub(since_ms) >= self.limits.commit_ms_max || self.stopping {
+                    self.refuse_waiting(&mut out);
+                }
+            }
+        }
+        out
+    }
+
+    /// The batch ran. `wrote` says whether there is something to commit.
+    pub fn ran(&mut self, wrote: bool, timers: impl IntoIterator<Item = (String, Option<(u64, bool)>)>) -> Vec<Output> {
+        let mut out = Vec::new();
+        let Some(running) = self.running.take() else { return out };
+        self.channel_faults = 0;
+        self.quarantine_ms = 0;
+        self.last_culprit = None;
+        if !self.member_faults.is_empty() {
+            running.batch.events.iter().filter_map(Event::member).for_each(|member| {
+                self.member_faults.remove(&member);
+            });
+        }
+        for (name, alarm) in timers {
+            match alarm {
+                Some((due_ms, durable)) => drop(self.timers.insert(name, Alarm { due_ms, durable })),
+                None => drop(self.timers.remove(&name)),
+            }
+        }
+        let commit = if wrote { CommitState::Ready } else { CommitState::Done };
+        let released = self.release_early;
+        if released {
+            out.push(Output::Release(running.id));
+        }
+        self.pipeline.push_back(OnTheWay { id: running.id, batch: running.batch, commit, released });
+        self.pump(&mut out);
+        out
+    }
+
+    /// The batch failed and left no trace. `plugins_fault` is false if its surroundings failed.
+    pub fn failed(&mut self, plugins_fault: bool, now_ms: u64) -> Vec<Output> {
+        self.tick(now_ms);
+        let Some(running) = self.running.take() else { return Vec::new() };
+        self.awake = false;
+        // What only memory knew is gone with the instance.
+        self.timers.retain(|_, alarm| alarm.durable);
+        let mut out = vec![Output::DropInstance, Output::Discard(running.id)];
+        let events = running.batch.events.iter().cloned();
+        if !plugins_fault {
+            for event in events {
+                match event {
+                    Event::Timer { name, durable: true } => {
+                        self.timers.insert(name, Alarm { due_ms: now_ms + RETRY_MS_MAX, durable: true });
+                    }
+                    event => out.push(Output::Refuse(event, RefusalCode::Unavailable)),
+                }
+            }
+        } else if !running.alone {
+            self.again = events.collect();
+        } else {
+            let culprit = running.batch.events.first().and_then(Event::member);
+            out.extend(events.map(|event| Output::Refuse(event, RefusalCode::Fault)));
+            if let Some(member) = culprit {
+                let faults = self.member_faults.entry(member).or_insert(0);
+                *faults += 1;
+                if *faults >= FAULTS_IN_A_ROW_MAX {
+                    self.member_faults.remove(&member);
+                    out.push(Output::CloseMember(member));
+                }
+            }
+            self.count_fault(culprit, &mut out);
+        }
+        out
+    }
+
+    /// A commit succeeded.
+    pub fn committed(&mut self, id: BatchId) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some(entry) = self.pipeline.front_mut().filter(|entry| entry.id == id) {
+            entry.commit = CommitState::Done;
+        }
+        self.pump(&mut out);
+        out
+    }
+
+    /// A commit failed.
+    pub fn commit_failed(&mut self, id: BatchId, why: CommitFailure, now_ms: u64) -> Vec<Output> {
+        self.tick(now_ms);
+        let now_ms = self.now_ms;
+        let Some(entry) = self.pipeline.front_mut().filter(|entry| entry.id == id) else { return Vec::new() };
+        if let (CommitFailure::Passing, CommitState::UnderWay { since_ms, tries }) = (why, entry.commit)
+            && now_ms.saturating_sub(since_ms) < self.limits.commit_ms_max
+        {
+            let pause_ms = (RETRY_MS_MIN << tries.min(10)).min(RETRY_MS_MAX);
+            entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
+            return vec![Output::CommitAgain(id, now_ms + pause_ms)];
+        }
+        // The instance is ahead of the store, and whether the last try took hold may be unknown: begin anew.
+        self.awake = false;
+        self.timers.clear();
+        let mut out = vec![Output::DropInstance, Output::DropClaim];
+        for entry in std::mem::take(&mut self.pipeline) {
+            out.push(Output::Discard(entry.id));
+            if !entry.released {
+                let events = entry.batch.events.iter().cloned();
+                out.extend(events.map(|event| Output::Refuse(event, RefusalCode::Unavailable)));
+            }
+        }
+        out
+    }
+
+    fn run(&mut self, seed: u64) -> Step {
+        let (events, alone) = match self.again.pop_front() {
+            Some(event) => (vec![event], true),
+            None => {
+                let mut events = self.due_timers();
+                let room = self.limits.batch_events_max.saturating_sub(events.len()).max(1);
+                let take = room.min(self.fresh.len());
+                events.extend(self.fresh.drain(..take));
+                let alone = events.len() == 1;
+                (events, alone)
+            }
+        };
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let batch = Arc::new(Batch { now_ms: self.now_ms, seed, events });
+        self.running = Some(Running { id, batch: Arc::clone(&batch), alone });
+        Step::Run(id, batch)
+    }
+
+    /// Takes the timers that are due, earliest first. Those of a failed batch come back with its events.
+    fn due_timers(&mut self) -> Vec<Event> {
+        let now_ms = self.now_ms;
+        let is_due = |(name, alarm): (&String, &Alarm)| (alarm.due_ms <= now_ms).then(|| (alarm.due_ms, name.clone()));
+        let mut due: Vec<(u64, String)> = self.timers.iter().filter_map(is_due).collect();
+        due.sort_unstable();
+        due.truncate(self.limits.batch_events_max);
+        let take = |(_, name): (u64, String)| {
+            let alarm = self.timers.remove(&name)?;
+            Some(Event::Timer { name, durable: alarm.durable })
+        };
+        due.into_iter().filter_map(take).collect()
+    }
+
+    /// Lets out, in order, what is committed, and submits the next commit.
+    fn pump(&mut self, out: &mut Vec<Output>) {
+        while let Some(entry) = self.pipeline.front_mut() {
+            match entry.commit {
+                CommitState::Done => {
+                    if !entry.released {
+                        out.push(Output::Release(entry.id));
+                    }
+                    self.pipeline.pop_front();
+                }
+                CommitState::Ready => {
+                    entry.commit = CommitState::UnderWay { since_ms: self.now_ms, tries: 0 };
+                    out.push(Output::Commit(entry.id));
+                    return;
+                }
+                CommitState::UnderWay { .. } => return,
+            }
+        }
+    }
+
+    /// Counts a fault of the channel. One member's faults in a row count once: closing it removes the cause.
+    fn count_fault(&mut self, culprit: Option<MemberId>, out: &mut Vec<Output>) {
+        if culprit.is_none() || culprit != self.last_culprit {
+            self.channel_faults += 1;
+        }
+        self.last_culprit = culprit;
+        if self.channel_faults < FAULTS_IN_A_ROW_MAX {
+            return;
+        }
+        let (first_ms, longest_ms) = QUARANTINE_MS;
+        self.quarantine_ms = (self.quarantine_ms * 2).clamp(first_ms, longest_ms);
+        self.quarantined_until_ms = self.now_ms + self.quarantine_ms;
+        // One more fault afterwards is enough for the next, longer one.
+        self.channel_faults = FAULTS_IN_A_ROW_MAX - 1;
+        out.push(Output::Quarantine(self.quarantined_until_ms));
+        self.refuse_waiting(out);
+    }
+
+    /// Whether the channel takes no events now, and until when.
+    pub fn quarantine(&self, now_ms: u64) -> Option<u64> {
+        (self.quarantined_until_ms > now_ms).then_some(self.quarantined_until_ms)
+    }
+
+    /// Refuses what waits, because the channel cannot serve it now.
+    pub fn refuse_waiting(&mut self, out: &mut Vec<Output>) {
+        self.poked = false; // The store's timers wake the channel again.
+        let waiting = self.again.drain(..).chain(self.fresh.drain(..));
+        out.extend(waiting.map(|event| Output::Refuse(event, RefusalCode::Unavailable)));
+    }
+
+    /// Timers that are set, for their bound.
+    pub fn timers_set(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Time never goes back for a channel, whatever the machine's clock does.
+    fn tick(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+}

@@ -1,0 +1,337 @@
+//! Finds channels, and starts them: looking one up, making it and waking it are one step, so that no channel ever has two
+//! actors. Also the clock that wakes sleeping channels for their timers.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+
+use crate::channel::actor;
+use crate::channel::logic::Logic;
+use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
+use crate::channel::membership::Membership;
+use crate::fanout::{Recipient, Roster};
+use crate::limits::NodeLimits;
+use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId, Source};
+use crate::protocol::frame::Payload;
+use crate::protocol::identity::Identity;
+use crate::protocol::name::ChannelName;
+use crate::store::{Store, StoreError};
+use crate::telemetry;
+
+const SHARDS: usize = 64;
+/// How often sleeping channels' timers are looked for.
+const TIMER_POLL: Duration = Duration::from_millis(500);
+/// How many of them are woken at once.
+const TIMER_POLL_MAX: u32 = 1_000;
+
+/// A channel of this node, awake or asleep.
+pub struct Channel {
+    /// Its name.
+    pub name: ChannelName,
+    /// What it means.
+    pub logic: Arc<Logic>,
+    pub(super) mailbox: Mailbox,
+}
+
+/// All channels of this node.
+pub struct Directory {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) owner: String,
+    /// Permits for instances.
+    pub(super) awake: Arc<Semaphore>,
+    pub(super) stop: watch::Sender<bool>,
+    limits: NodeLimits,
+    logics: Vec<Arc<Logic>>,
+    shards: Vec<Mutex<HashMap<ChannelName, Arc<Channel>>>>,
+    hasher: RandomState,
+    channels: AtomicUsize,
+    actors: AtomicUsize,
+    actor_ended: Notify,
+    next_request: AtomicU64,
+    /// Set while awake channels are nearly as many as may be: they sleep sooner then.
+    crowded: AtomicBool,
+}
+
+/// Why a channel cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// No mount serves the name.
+    #[error("no mount serves a channel of this name")]
+    NotServed,
+    /// There are as many as may be.
+    #[error("this node has {channels_max} channels, as many as it may (limits.channels_max)")]
+    TooMany {
+        /// The bound.
+        channels_max: usize,
+    },
+    /// The node is going down.
+    #[error("the broker is shutting down")]
+    Stopping,
+}
+
+impl Directory {
+    /// A directory over a store. `owner` names this node in it.
+    pub fn new(store: Arc<dyn Store>, owner: String, limits: &NodeLimits, logics: Vec<Arc<Logic>>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            owner,
+            awake: Arc::new(Semaphore::new(limits.channels_awake_max)),
+            stop: watch::Sender::new(false),
+            limits: limits.clone(),
+            logics,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            channels: AtomicUsize::new(0),
+            actors: AtomicUsize::new(0),
+            actor_ended: Notify::new(),
+            next_request: AtomicU64::new(1),
+            crowded: AtomicBool::new(false),
+        })
+    }
+
+    /// The channel of this name, known or new. It is not woken by that.
+    ///
+    /// # Errors
+    /// If there are too many channels, or the node is going down.
+    pub fn get(&self, name: &ChannelName, logic: &Arc<Logic>) -> Result<Arc<Channel>, LookupError> {
+        if *self.stop.borrow() {
+            return Err(LookupError::Stopping);
+        }
+        let mut shard = self.shard(name);
+        if let Some(channel) = shard.get(name) {
+            return Ok(Arc::clone(channel));
+        }
+        if self.channels.load(Ordering::Relaxed) >= self.limits.channels_max {
+            return Err(LookupError::TooMany { channels_max: self.limits.channels_max });
+        }
+        let channel = Arc::new(Channel { name: name.clone(), logic: Arc::clone(logic), mailbox: Mailbox::default() });
+        shard.insert(name.clone(), Arc::clone(&channel));
+        self.channels.fetch_add(1, Ordering::Relaxed);
+        Ok(channel)
+    }
+
+    /// The logic that serves channels of this name.
+    ///
+    /// # Errors
+    /// If no mount does.
+    pub fn logic_of(&self, channel: &str) -> Result<&Arc<Logic>, LookupError> {
+        self.logics.iter().find(|logic| logic.serves(channel)).ok_or(LookupError::NotServed)
+    }
+
+    /// Puts a letter into a channel's mailbox and starts an actor if there is none: one step, under the mailbox's lock.
+    /// `Some` is the letter back, because the mailbox is full.
+    ///
+    /// # Errors
+    /// Like [`Directory::get`], if the channel was forgotten meanwhile and has to be found anew.
+    pub fn post(self: &Arc<Self>, channel: &mut Arc<Channel>, mut letter: Letter) -> Result<Option<Letter>, LookupError> {
+        loop {
+            match channel.mailbox.put(letter, &channel.logic.limits) {
+                Put::Done => return Ok(None),
+                Put::Wake(roster) => {
+                    self.start(channel, roster, false);
+                    return Ok(None);
+                }
+                Put::Full(letter) => return Ok(Some(letter)),
+                Put::Gone(back) => {
+                    letter = back;
+                    *channel = self.get(&channel.name, &channel.logic)?;
+                }
+            }
+        }
+    }
+
+    /// Like [`Directory::post`], but waits while the mailbox is full.
+    ///
+    /// # Errors
+    /// Like [`Directory::get`].
+    pub async fn post_in_turn(self: &Arc<Self>, channel: &mut Arc<Channel>, letter: Letter) -> Result<(), LookupError> {
+        let mut waiting = Some(letter);
+        std::future::poll_fn(|cx| self.poll_post(channel, &mut waiting, cx)).await
+    }
+
+    /// Tries to post what waits; pending while the mailbox is full.
+    pub fn poll_post(
+        self: &Arc<Self>,
+        channel: &mut Arc<Channel>,
+        waiting: &mut Option<Letter>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), LookupError>> {
+        for attempt in 0..2 {
+            let Some(letter) = waiting.take() else { return Poll::Ready(Ok(())) };
+            *waiting = self.post(channel, letter)?;
+            // Room may have come between the try and the registration, so try once more after it.
+            if waiting.is_some() && attempt == 0 {
+                channel.mailbox.wait_for_room(cx);
+            }
+        }
+        if waiting.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Joins without an event and without waking the channel.
+    ///
+    /// # Errors
+    /// Like [`Directory::get`].
+    pub fn join_quietly(
+        &self,
+        name: &ChannelName,
+        logic: &Arc<Logic>,
+        recipient: &Recipient,
+    ) -> Result<Arc<Channel>, LookupError> {
+        loop {
+            let channel = self.get(name, logic)?;
+            if channel.mailbox.join_quietly(recipient.clone()) {
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// Leaves a channel joined by [`Directory::join_quietly`].
+    pub fn leave_quietly(&self, channel: &Channel, member: MemberId) {
+        channel.mailbox.leave_quietly(member);
+        self.forget_if_empty(channel);
+    }
+
+    /// Publishes to a channel and waits for the outcome.
+    ///
+    /// # Errors
+    /// If no mount serves the name, or like [`Directory::get`].
+    pub async fn publish(
+        self: &Arc<Self>,
+        name: &ChannelName,
+        source: Source,
+        payload: Payload,
+    ) -> Result<oneshot::Receiver<Reply>, LookupError> {
+        let logic = Arc::clone(self.logic_of(name.name())?);
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Publish { source, payload, request: Some(self.request_id()), hops: 0 };
+        let mut channel = self.get(name, &logic)?;
+        self.post_in_turn(&mut channel, Letter { event, enclosure: Enclosure::Reply(reply) }).await?;
+        Ok(answer)
+    }
+
+    /// Hands an HTTP request to a channel.
+    ///
+    /// # Errors
+    /// Like [`Directory::get`].
+    pub async fn request(
+        self: &Arc<Self>,
+        name: &ChannelName,
+        logic: &Arc<Logic>,
+        http: HttpRequest,
+    ) -> Result<oneshot::Receiver<Reply>, LookupError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Request { request: self.request_id(), http: Box::new(http) };
+        let mut channel = self.get(name, logic)?;
+        self.post_in_turn(&mut channel, Letter { event, enclosure: Enclosure::Reply(reply) }).await?;
+        Ok(answer)
+    }
+
+    /// The letter of a join.
+    pub fn join_letter(recipient: Recipient, membership: Membership, frame: Option<Payload>) -> Letter {
+        let event =
+            Event::Join { member: recipient.member, identity: Arc::clone(&recipient.identity), frame };
+        Letter { event, enclosure: Enclosure::Joiner(recipient, membership) }
+    }
+
+    /// The letter of a message.
+    pub fn message_letter(member: MemberId, identity: &Arc<Identity>, payload: Payload) -> Letter {
+        let event = Event::Message { member, identity: Arc::clone(identity), payload };
+        Letter { event, enclosure: Enclosure::None }
+    }
+
+    fn request_id(&self) -> RequestId {
+        RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn start(self: &Arc<Self>, channel: &Arc<Channel>, roster: Roster, poked: bool) {
+        let directory = Arc::clone(self);
+        let channel = Arc::clone(channel);
+        let awake = self.actors.fetch_add(1, Ordering::Relaxed) + 1;
+        self.crowded.store(awake * 4 > self.limits.channels_awake_max * 3, Ordering::Relaxed);
+        metrics::gauge!("hotbay_channels_awake").increment(1.0);
+        telemetry::spawn("channel", async move {
+            channel.logic.census.channel(channel.name.tenant(), true);
+            actor::run(&directory, &channel, roster, poked).await;
+            channel.logic.census.channel(channel.name.tenant(), false);
+            metrics::gauge!("hotbay_channels_awake").decrement(1.0);
+            directory.forget_if_empty(&channel);
+            directory.actors.fetch_sub(1, Ordering::Relaxed);
+            directory.actor_ended.notify_waiters();
+        });
+    }
+
+    /// How long a channel stays awake without events.
+    pub(super) fn idle_ms(&self, logic: &Logic) -> u64 {
+        const CROWDED_IDLE_MS: u64 = 500;
+        if self.crowded.load(Ordering::Relaxed) { logic.limits.idle_ms.min(CROWDED_IDLE_MS) } else { logic.limits.idle_ms }
+    }
+
+    /// Forgets a channel that sleeps and has no members, so that rooms nobody is in cost nothing.
+    fn forget_if_empty(&self, channel: &Channel) {
+        let mut shard = self.shard(&channel.name);
+        if channel.mailbox.retire() && shard.get(&channel.name).is_some_and(|known| std::ptr::eq(&**known, channel)) {
+            shard.remove(&channel.name);
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes sleeping channels when their timers are due, until the node stops.
+    pub async fn run_timers(self: Arc<Self>) {
+        let mut stop = self.stop.subscribe();
+        let mut failing = false;
+        loop {
+            match self.wake_due().await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    tracing::warn!(%error, "timers of sleeping channels cannot be read; trying again");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(TIMER_POLL) => {}
+            }
+        }
+    }
+
+    async fn wake_due(self: &Arc<Self>) -> Result<(), StoreError> {
+        let due = self.store.due_timers(telemetry::now_ms(), TIMER_POLL_MAX).await?;
+        for timer in due {
+            let Ok(logic) = self.logic_of(timer.channel.name()).map(Arc::clone) else { continue };
+            let Ok(channel) = self.get(&timer.channel, &logic) else { continue };
+            if let Some(roster) = channel.mailbox.poke() {
+                self.start(&channel, roster, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every awake channel finish what it has, save its memory and go to sleep; returns when all did.
+    pub async fn drain(&self) {
+        self.stop.send_replace(true);
+        loop {
+            let ended = self.actor_ended.notified();
+            if self.actors.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Awake channels.
+    pub fn awake_count(&self) -> usize {
+        self.actors.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, name: &ChannelName) -> MutexGuard<'_, HashMap<ChannelName, Arc<Channel>>> {
+        let shard = self.hasher.hash_one(name) as usize % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

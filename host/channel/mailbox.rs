@@ -1,0 +1,249 @@
+//! Where events wait for their channel. Bounded in events and bytes: a full mailbox takes nothing, and the socket that
+//! wanted to put something in is not read until there is room. The mailbox also knows whether the channel sleeps, so
+//! that waking it and putting something in are one step.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::oneshot;
+
+use crate::channel::membership::Membership;
+use crate::fanout::{Recipient, Roster};
+use crate::limits::MountLimits;
+use crate::protocol::event::{Event, HttpResponse, MemberId};
+use crate::protocol::refusal::Refusal;
+
+/// An event and what goes with it, which is the actor's business and not the core's.
+pub struct Letter {
+    /// What happened.
+    pub event: Event,
+    /// What goes with it.
+    pub enclosure: Enclosure,
+}
+
+/// What goes with an event.
+pub enum Enclosure {
+    /// Nothing.
+    None,
+    /// With a `join`: the new member.
+    Joiner(Recipient, Membership),
+    /// With a `publish` or `request`: where the answer goes.
+    Reply(oneshot::Sender<Reply>),
+}
+
+/// The answer to a publish or an HTTP request.
+#[derive(Debug)]
+pub enum Reply {
+    /// The publish took hold: epoch and sequence number of its commit.
+    Published {
+        /// The channel's epoch.
+        epoch: u64,
+        /// The last commit that it depends on.
+        seq: u64,
+    },
+    /// The plugin's answer to an HTTP request.
+    Response(HttpResponse),
+    /// Neither: it had no effect.
+    Refused(Refusal),
+}
+
+/// The mailbox of a channel.
+#[derive(Default)]
+pub struct Mailbox {
+    state: Mutex<State>,
+    actor: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    letters: VecDeque<Letter>,
+    bytes: usize,
+    /// Members who join and leave without an event, for an actor that is awake.
+    quiet: Vec<Quiet>,
+    poked: bool,
+    waiting: Vec<Waker>,
+}
+
+/// A membership without events: see [`Mailbox::join_quietly`].
+pub enum Quiet {
+    /// A new member.
+    Join(Recipient),
+    /// A member that is gone.
+    Leave(MemberId),
+}
+
+/// Whether somebody empties the mailbox.
+pub enum Phase {
+    /// Nobody; here are the members.
+    Asleep(Roster),
+    /// An actor.
+    Awake,
+    /// The channel was forgotten: look it up again.
+    Gone,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Asleep(Roster::default())
+    }
+}
+
+/// What came of putting something in.
+pub enum Put {
+    /// It is in, and an actor will find it.
+    Done,
+    /// It is in, but the channel slept: whoever gets this starts an actor, with these members.
+    Wake(Roster),
+    /// There is no room; here it is again.
+    Full(Letter),
+    /// The channel was forgotten; here it is again, for a new lookup.
+    Gone(Letter),
+}
+
+impl Mailbox {
+    /// Puts a letter in.
+    pub fn put(&self, letter: Letter, limits: &MountLimits) -> Put {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Gone) {
+            return Put::Gone(letter);
+        }
+        let bytes = letter.event.bytes();
+        // A leave must get in: it is what makes room elsewhere, and there is at most one per member.
+        let must = matches!(letter.event, Event::Leave { .. });
+        let full = state.letters.len() >= limits.mailbox_events_max
+            || (!state.letters.is_empty() && state.bytes + bytes > limits.mailbox_bytes_max);
+        if full && !must {
+            return Put::Full(letter);
+        }
+        state.bytes += bytes;
+        state.letters.push_back(letter);
+        self.wake(state)
+    }
+
+    /// Wakes the channel without an event, because a timer is due.
+    pub fn poke(&self) -> Option<Roster> {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Gone) {
+            return None;
+        }
+        state.poked = true;
+        match self.wake(state) {
+            Put::Wake(roster) => Some(roster),
+            Put::Done | Put::Full(_) | Put::Gone(_) => None,
+        }
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) -> Put {
+        match std::mem::replace(&mut state.phase, Phase::Awake) {
+            Phase::Asleep(roster) => Put::Wake(roster),
+            Phase::Awake => {
+                drop(state);
+                self.actor.wake();
+                Put::Done
+            }
+            Phase::Gone => {
+                state.phase = Phase::Gone;
+                Put::Done
+            }
+        }
+    }
+
+    /// Adds a member without an event, and without waking anybody. False if the channel was forgotten.
+    pub fn join_quietly(&self, recipient: Recipient) -> bool {
+        let mut state = self.lock();
+        match &mut state.phase {
+            Phase::Asleep(roster) => drop(roster.insert(recipient)),
+            Phase::Awake => state.quiet.push(Quiet::Join(recipient)),
+            Phase::Gone => return false,
+        }
+        true
+    }
+
+    /// Takes such a member out again.
+    pub fn leave_quietly(&self, member: MemberId) {
+        let mut state = self.lock();
+        match &mut state.phase {
+            Phase::Asleep(roster) => drop(roster.remove(member)),
+            Phase::Awake => state.quiet.push(Quiet::Leave(member)),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Asks to be woken when there is room again. The caller tries once more after this, before it waits.
+    pub fn wait_for_room(&self, cx: &Context<'_>) {
+        let mut state = self.lock();
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+    }
+
+    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted. Called by
+    /// the actor, which is woken when more come.
+    pub fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> Vec<Quiet> {
+        let mut state = self.lock();
+        let mut bytes = 0;
+        while into.len() < events_max
+            && let Some(letter) = state.letters.front()
+        {
+            bytes += letter.event.bytes();
+            if bytes > bytes_max && !into.is_empty() {
+                break;
+            }
+            let Some(letter) = state.letters.pop_front() else { break };
+            state.bytes -= letter.event.bytes();
+            into.push(letter);
+        }
+        if state.letters.is_empty() {
+            state.letters = VecDeque::new(); // Gives the memory of a burst back.
+        }
+        let waiting = if into.is_empty() { Vec::new() } else { std::mem::take(&mut state.waiting) };
+        let quiet = std::mem::take(&mut state.quiet);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        quiet
+    }
+
+    /// Whether the actor has something to look at; registers it to be woken otherwise.
+    pub fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
+        self.actor.register(cx.waker());
+        let state = self.lock();
+        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty()
+    }
+
+    /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
+    ///
+    /// # Errors
+    /// With the members, if there is something to do.
+    pub fn sleep(&self, roster: Roster) -> Result<(), Roster> {
+        let mut state = self.lock();
+        if !state.letters.is_empty() || !state.quiet.is_empty() || state.poked {
+            state.poked = false;
+            return Err(roster);
+        }
+        state.phase = Phase::Asleep(roster);
+        Ok(())
+    }
+
+    /// Forgets the channel if it sleeps and has no members. True if it is gone.
+    pub fn retire(&self) -> bool {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Asleep(roster) if roster.is_empty() => state.phase = Phase::Gone,
+            Phase::Asleep(_) | Phase::Awake => return false,
+            Phase::Gone => {}
+        }
+        true
+    }
+
+    /// Whether an actor is at work.
+    pub fn is_awake(&self) -> bool {
+        matches!(self.lock().phase, Phase::Awake)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,15 @@
+//! Channels: the unit of ordering, state and plugin instance. [`core`] has the rules, [`actor`] carries them out,
+//! [`directory`] finds and wakes channels, [`mailbox`] is where events wait.
+
+mod actor;
+pub mod core;
+mod directory;
+mod logic;
+mod mailbox;
+mod membership;
+mod view;
+
+pub use crate::channel::directory::{Channel, Directory, LookupError};
+pub use crate::channel::logic::{Census, Logic};
+pub use crate::channel::mailbox::{Enclosure, Letter, Reply};
+pub use crate::channel::membership::Membership;
