@@ -2,4 +2,7 @@
 
 pub mod close;
 pub mod name;
+pub mod path;
+pub mod query;
 pub mod refusal;
+pub mod template;

@@ -1,0 +1,2 @@
+//! tree
+pub(super) struct Tree;
