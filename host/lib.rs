@@ -1,6 +1,7 @@
 //! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod limits;
 pub mod protocol;

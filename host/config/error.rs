@@ -72,14 +72,14 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that does not exist. Its value is not shown: it could be a secret in the wrong place.
-    #[error("{origin}: unknown key {key}{}", nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    #[error("{origin}: unknown key {key}{hint}")]
     UnknownKey {
         /// Where.
         origin: Origin,
         /// The key's path.
         key: String,
-        /// The existing key with the closest name, as it would be written there.
-        nearest: Option<String>,
+        /// `; did you mean …?` with the closest existing key, or the keys there are.
+        hint: String,
     },
     /// A key without which nothing goes.
     #[error("{origin}: {key} is missing")]

@@ -6,6 +6,7 @@
 //! starts nothing.
 
 mod check;
+mod de;
 mod error;
 mod mount;
 mod secrets;
