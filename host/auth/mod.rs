@@ -16,3 +16,6 @@ pub use identity::Identity;
 pub use key::{Algorithm, Key, KeyError, KeyRules, PublicKey, Secret};
 pub use request::TokenSource;
 pub use token::sign;
+
+#[cfg(test)]
+mod tests;

@@ -30,12 +30,20 @@ impl CheckConfig {
 
 fn summarize(config: &Config, out: &mut String) -> fmt::Result {
     writeln!(out, "{}: ok", config.file.display())?;
-    writeln!(out, "listen {}, data in {}{}", config.listen, config.data_dir.display(), if config.development { ", development" } else { "" })?;
+    writeln!(
+        out,
+        "listen {}, data in {}{}",
+        config.listen,
+        config.data_dir.display(),
+        if config.development { ", development" } else { "" }
+    )?;
     for (name, key) in &config.keys {
         let source = match &key.material {
             KeyMaterial::Secret(_) => "secret set".to_owned(),
             KeyMaterial::Development(path) if path.exists() => format!("random secret in {}", path.display()),
-            KeyMaterial::Development(path) => format!("random secret, to be made in {} at the first start", path.display()),
+            KeyMaterial::Development(path) => {
+                format!("random secret, to be made in {} at the first start", path.display())
+            }
             KeyMaterial::Public(_) => "public key".to_owned(),
         };
         writeln!(out, "key {name}: {}, {source}", key.algorithm.as_str())?;
@@ -44,7 +52,11 @@ fn summarize(config: &Config, out: &mut String) -> fmt::Result {
         let grants: Vec<_> = plugin.grants.iter().map(|grant| grant.as_str()).collect();
         let missing = if plugin.path.exists() { "" } else { " (no such file yet)" };
         let path = plugin.path.display();
-        writeln!(out, "plugin {name}: {path}{missing}, grants: {}", if grants.is_empty() { "none".to_owned() } else { grants.join(", ") })?;
+        writeln!(
+            out,
+            "plugin {name}: {path}{missing}, grants: {}",
+            if grants.is_empty() { "none".to_owned() } else { grants.join(", ") }
+        )?;
     }
     config.mounts.iter().try_for_each(|mount| summarize_mount(mount, out))
 }

@@ -70,7 +70,9 @@ fn sign(config: &Config, name: &str, claims: &Map<String, Value>) -> Result<Stri
     let signed = secret.and_then(|secret| auth::sign(key.algorithm, &secret, key.rules.kid.as_deref(), claims));
     signed.ok_or_else(|| {
         let algorithm = key.algorithm.as_str();
-        Failure::usage(format!("--key {name}: {algorithm} tokens are signed with a private key, which the broker does not have"))
+        Failure::usage(format!(
+            "--key {name}: {algorithm} tokens are signed with a private key, which the broker does not have"
+        ))
     })
 }
 

@@ -43,7 +43,12 @@ pub(super) fn deserialize<T: DeserializeOwned>(tree: &Node, errors: &mut Vec<Con
                 // What stands in place of a key's table may be its secret.
                 let secret = path.0.len() <= 2 && path.0.first() == Some(&Step::Key("key".to_owned()));
                 let value = rest.get(&path).filter(|_| !secret).map(Node::shown);
-                errors.push(ConfigError::Value { origin: rest.locate(&path).clone(), key: path.to_string(), value, reason });
+                errors.push(ConfigError::Value {
+                    origin: rest.locate(&path).clone(),
+                    key: path.to_string(),
+                    value,
+                    reason,
+                });
                 path
             }
         };

@@ -42,7 +42,9 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The variables of this process. One that is not UTF-8 is taken with replacement characters, which no key accepts.
     pub fn of_process() -> Self {
-        std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())).collect()
+        std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect()
     }
 
     /// A variable that is set and not empty.
@@ -87,7 +89,9 @@ pub(super) fn read(overrides: &Overrides, environment: &Environment) -> Result<S
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason: String| ConfigError::Unreadable { path: path.to_owned(), reason };
     match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ConfigError::NoFile { path: path.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ConfigError::NoFile { path: path.to_owned() });
+        }
         Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
             return Err(unreadable(format!("it is larger than {FILE_BYTES_MAX} bytes")));
         }
@@ -214,7 +218,12 @@ fn as_variable(key: &str) -> String {
 }
 
 /// What to say of a key that does not exist: the one with the closest name, written as at that place, or all there are.
-pub(super) fn nearest_key<'k>(parent: &KeyPath, key: &str, known: impl Iterator<Item = &'k str>, origin: &Origin) -> String {
+pub(super) fn nearest_key<'k>(
+    parent: &KeyPath,
+    key: &str,
+    known: impl Iterator<Item = &'k str>,
+    origin: &Origin,
+) -> String {
     let written = |name: &str| match origin {
         Origin::Environment { .. } => {
             let keys = parent.key(name);

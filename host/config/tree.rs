@@ -147,7 +147,9 @@ impl Node {
         let mut node = self;
         for (depth, key) in tables.iter().enumerate() {
             let here = || KeyPath::new(path[..=depth].iter().map(String::as_str));
-            let Value::Table(entries) = &mut node.value else { return Err(not_a_table(&here().parent(), &node.origin)) };
+            let Value::Table(entries) = &mut node.value else {
+                return Err(not_a_table(&here().parent(), &node.origin));
+            };
             node = entries.entry(key.clone()).or_insert_with(|| Self::table(value.origin.clone()));
         }
         let Value::Table(entries) = &mut node.value else {
@@ -227,7 +229,8 @@ impl fmt::Display for KeyPath {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => {
-                    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                    let bare =
+                        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                     let dot = if index > 0 { "." } else { "" };
                     if bare { write!(f, "{dot}{key}")? } else { write!(f, "{dot}{key:?}")? }
                 }

@@ -223,3 +223,163 @@ impl<'de> Deserialize<'de> for Template {
         Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::protocol::name::ChannelName;
+
+    #[derive(Default)]
+    struct Fixed(HashMap<String, String>);
+
+    impl Fixed {
+        fn new<const N: usize>(values: [(&str, &str); N]) -> Self {
+            Self(values.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        }
+    }
+
+    impl Values for Fixed {
+        fn value(&self, source: &Source) -> Option<Cow<'_, str>> {
+            self.0.get(&source.to_string()).map(|value| Cow::Borrowed(value.as_str()))
+        }
+    }
+
+    fn fill<const N: usize>(template: &str, values: [(&str, &str); N]) -> Result<String, TemplateError> {
+        Template::parse(template)?.fill(&Fixed::new(values))
+    }
+
+    #[test]
+    fn placeholders_are_filled_with_the_first_value_there_is() {
+        assert_eq!(fill("room:lobby", []), Ok("room:lobby".to_owned()));
+        assert_eq!(fill("owner:{claim.ownerId}", [("claim.ownerId", "o-1")]), Ok("owner:o-1".to_owned()));
+        let dashboard = "dashboard:{query.dashboardId|user}";
+        assert_eq!(fill(dashboard, [("user", "ada")]), Ok("dashboard:ada".to_owned()));
+        assert_eq!(fill(dashboard, [("user", "ada"), ("query.dashboardId", "7")]), Ok("dashboard:7".to_owned()));
+        assert_eq!(
+            fill(dashboard, []),
+            Err(TemplateError::Missing { placeholder: "query.dashboardId|user".to_owned() })
+        );
+        assert_eq!(fill("{path.a}:x:{user}", [("path.a", "p"), ("user", "u")]), Ok("p:x:u".to_owned()));
+    }
+
+    #[test]
+    fn a_bad_value_does_not_fall_through_to_the_next_source() {
+        for bad in ["", "a:b", "..", "x y"] {
+            let filled = fill("dashboard:{query.dashboardId|user}", [("user", "ada"), ("query.dashboardId", bad)]);
+            assert!(matches!(filled, Err(TemplateError::Name { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn templates_that_could_be_misread_are_refused() {
+        for bad in [
+            "",
+            ":",
+            "a:",
+            "a::b",
+            "..",
+            "a b",
+            "owner-{user}",
+            "{user}{user}",
+            "{user",
+            "user}",
+            "{}",
+            "{usr}",
+            "{claim}",
+            "{claim.}",
+            "{user|}",
+            "{{user}}",
+            "*",
+            "room:*",
+            "{env.HOME}",
+        ] {
+            assert!(Template::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Template::parse(&"x".repeat(CHANNEL_NAME_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn the_pattern_of_a_template_is_its_text_up_to_the_first_placeholder() {
+        for (template, pattern) in
+            [("status", "status"), ("a:b", "a:b"), ("owner:{user}", "owner:*"), ("{user}", "*"), ("a:{user}:b", "a:*")]
+        {
+            let template = Template::parse(template).unwrap();
+            assert_eq!(template.pattern_text(), pattern);
+            assert!(template.pattern().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_get_too_long() {
+        let long = "x".repeat(128);
+        assert_eq!(fill("{user}:{claim.a}", [("user", &*long), ("claim.a", &*long)]), Err(TemplateError::TooLong));
+    }
+
+    /// A small generator (SplitMix64); the seed is printed with every failure.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+            let index = self.next() % from.len() as u64;
+            &from[usize::try_from(index).unwrap()]
+        }
+    }
+
+    /// FAULTS 21. Goal: no value makes a name that is not a channel, is outside the template's pattern, or has other
+    /// parts than the template; and different values make different names.
+    /// Method: values put together at random from characters and pieces that attack.
+    #[test]
+    fn no_value_leads_outside_its_template() {
+        const PIECES: [&str; 26] = [
+            "a", "Z", "7", "-", "_", ".", "..", "@", "|", "+", "~", ":", "::", "*", "{", "}", "{user}", "/", "../",
+            "%3a", "\0", "\n", " ", "а", "：", "room",
+        ];
+        const TEMPLATES: [&str; 6] = [
+            "owner:{user}",
+            "{user}",
+            "a:{user}:b",
+            "{user}:{claim.c}",
+            "dm:{user}:{claim.c}",
+            "x:{query.q|user}:{claim.c}:y",
+        ];
+        for seed in 0..20_000 {
+            let mut random = Random(seed);
+            let template = Template::parse(random.pick::<&str>(&TEMPLATES)).unwrap();
+            let mut value = || (0..random.next() % 4).map(|_| *random.pick(&PIECES)).collect::<String>();
+            let (one, other) = ((value(), value()), (value(), value()));
+            let filled = |(user, c): &(String, String)| {
+                template.fill(&Fixed::new([("user", user.as_str()), ("claim.c", c.as_str())])).ok()
+            };
+
+            let name = filled(&one);
+
+            if let Some(name) = &name {
+                assert!(ChannelName::new("default", name).is_ok(), "seed {seed}: {name:?}");
+                assert!(template.pattern().unwrap().matches(name), "seed {seed}: {name:?} outside {template}");
+                let (parts, expected): (Vec<_>, Vec<_>) =
+                    (name.split(':').collect(), template.text.split(':').collect());
+                assert_eq!(parts.len(), expected.len(), "seed {seed}: {name:?}");
+                for (part, expected) in parts.iter().zip(&expected) {
+                    assert!(expected.starts_with('{') || part == expected, "seed {seed}: {name:?}");
+                }
+                let uses_both = template.sources().count() >= 2;
+                if filled(&other).as_ref() == Some(name) {
+                    assert!(
+                        one.0 == other.0 && (!uses_both || one.1 == other.1),
+                        "seed {seed}: {one:?} and {other:?} make {name:?}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -71,7 +71,10 @@ impl Check<'_> {
             }
             if let Some(material) = self.material(&key, &path, development) {
                 let KeySettings { algorithm, kid, audience, issuer, leeway_s, .. } = key;
-                keys.insert(name, KeyConfig { algorithm, material, rules: KeyRules { kid, audience, issuer, leeway_s } });
+                keys.insert(
+                    name,
+                    KeyConfig { algorithm, material, rules: KeyRules { kid, audience, issuer, leeway_s } },
+                );
             }
         }
         keys
@@ -80,9 +83,15 @@ impl Check<'_> {
     fn material(&mut self, key: &KeySettings, path: &KeyPath, development: Option<&Path>) -> Option<KeyMaterial> {
         let algorithm = key.algorithm.as_str();
         if !key.algorithm.symmetric() {
-            for (name, set) in [("secret_file", key.secret_file.is_some()), ("secret_env", self.tree.get(&path.key("secret_env")).is_some())] {
+            for (name, set) in [
+                ("secret_file", key.secret_file.is_some()),
+                ("secret_env", self.tree.get(&path.key("secret_env")).is_some()),
+            ] {
                 if set {
-                    self.refuse(&path.key(name), format!("{algorithm} is verified with a public key: use public_key instead"));
+                    self.refuse(
+                        &path.key(name),
+                        format!("{algorithm} is verified with a public key: use public_key instead"),
+                    );
                 }
             }
             let Some(file) = &key.public_key else {
@@ -100,10 +109,15 @@ impl Check<'_> {
         }
 
         if key.public_key.is_some() {
-            self.refuse(&path.key("public_key"), format!("{algorithm} takes a shared secret: use secret_env or secret_file instead"));
+            self.refuse(
+                &path.key("public_key"),
+                format!("{algorithm} takes a shared secret: use secret_env or secret_file instead"),
+            );
             return None;
         }
-        if let Some((variable, secret)) = key.secret_env.iter().find_map(|name| Some((name, self.environment.get(name)?))) {
+        if let Some((variable, secret)) =
+            key.secret_env.iter().find_map(|name| Some((name, self.environment.get(name)?)))
+        {
             let (variable, secret) = (variable.clone(), Secret::new(secret.as_bytes()));
             return Some(self.symmetric(secret, &format!("{variable} (for {path})")));
         }
@@ -144,7 +158,9 @@ impl Check<'_> {
     fn key_file(&mut self, file: &Path, key: &KeyPath) -> Option<Vec<u8>> {
         let file = self.resolve(file, key);
         let read = match std::fs::metadata(&file) {
-            Ok(metadata) if metadata.len() > KEY_FILE_BYTES_MAX => Err(format!("it is larger than {KEY_FILE_BYTES_MAX} bytes")),
+            Ok(metadata) if metadata.len() > KEY_FILE_BYTES_MAX => {
+                Err(format!("it is larger than {KEY_FILE_BYTES_MAX} bytes"))
+            }
             _ => std::fs::read(&file).map_err(|error| error.to_string()),
         };
         match read {

@@ -134,7 +134,10 @@ impl Check<'_> {
             if inner_max > outer_max {
                 // Said where somebody set one of the two.
                 let culprit = if self.tree.get(&path.key(inner)).is_some() { inner } else { outer };
-                self.refuse(&path.key(culprit), format!("{inner} ({inner_max}) must not be more than {outer} ({outer_max})"));
+                self.refuse(
+                    &path.key(culprit),
+                    format!("{inner} ({inner_max}) must not be more than {outer} ({outer_max})"),
+                );
             }
         }
     }

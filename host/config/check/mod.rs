@@ -77,7 +77,9 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
     let keys = check.keys(settings.key, named, settings.development.then_some(&*settings.data_dir));
     let mounts = check.mounts(settings.mount, settings.listen);
     if settings.development && !settings.listen.ip().is_loopback() {
-        check.warnings.push(format!("development = true while listening on {}, which other machines can reach", settings.listen));
+        check
+            .warnings
+            .push(format!("development = true while listening on {}, which other machines can reach", settings.listen));
     }
 
     let Check { errors, warnings, .. } = check;

@@ -77,7 +77,9 @@ impl Check<'_> {
                     && sorted(&other.required_query.any) == sorted(&mount.required_query.any)
             });
             if let Some((twin, _)) = twin {
-                let reason = format!("mount.{twin} has the same path; two mounts may share it only with different required_query");
+                let reason = format!(
+                    "mount.{twin} has the same path; two mounts may share it only with different required_query"
+                );
                 self.refuse(&KeyPath::new(["mount", name, "path"]), reason);
             }
         }
@@ -93,7 +95,8 @@ impl Check<'_> {
     }
 
     fn auth(&mut self, mount: &MountSettings, path: &KeyPath, listen: SocketAddr) {
-        let Policy { mode, keys, sources, user_claims, tenant_claim: _, tenant, role_claim: _, insecure_public } = &mount.auth;
+        let Policy { mode, keys, sources, user_claims, tenant_claim: _, tenant, role_claim: _, insecure_public } =
+            &mount.auth;
         if let Err(error) = check_part("tenant", tenant) {
             self.refuse(&path.key("tenant"), error.to_string());
         }
@@ -102,7 +105,8 @@ impl Check<'_> {
                 return;
             }
             if *insecure_public {
-                self.warnings.push(format!("{path}.mode = \"none\": everybody who reaches {listen} can use {}", mount.path));
+                self.warnings
+                    .push(format!("{path}.mode = \"none\": everybody who reaches {listen} can use {}", mount.path));
             } else {
                 let reason = format!(
                     "listen = {listen} can be reached by other machines, and this mount would let everybody in: listen on \
@@ -112,7 +116,9 @@ impl Check<'_> {
             }
             return;
         }
-        for (name, empty) in [("keys", keys.is_empty()), ("tokens", sources.is_empty()), ("user_claims", user_claims.is_empty())] {
+        for (name, empty) in
+            [("keys", keys.is_empty()), ("tokens", sources.is_empty()), ("user_claims", user_claims.is_empty())]
+        {
             if empty {
                 self.refuse(&path.key(name), "must not be empty");
             }
@@ -122,7 +128,8 @@ impl Check<'_> {
         }
         let cookie = sources.iter().any(|source| matches!(source, TokenSource::Cookie(_)));
         if cookie && mount.origins.as_ref().is_some_and(|origins| origins.iter().any(|origin| origin == "*")) {
-            let reason = "with tokens from a cookie, \"*\" would let every web page act for its visitor: list the origins";
+            let reason =
+                "with tokens from a cookie, \"*\" would let every web page act for its visitor: list the origins";
             self.refuse(&KeyPath(path.parent().0).key("origins"), reason);
         }
     }
@@ -137,7 +144,10 @@ impl Check<'_> {
         }
         if heartbeat.timeout_ms <= heartbeat.interval_ms {
             let culprit = if self.tree.get(&path.key("timeout_ms")).is_some() { "timeout_ms" } else { "interval_ms" };
-            let reason = format!("timeout_ms ({}) must be more than interval_ms ({})", heartbeat.timeout_ms, heartbeat.interval_ms);
+            let reason = format!(
+                "timeout_ms ({}) must be more than interval_ms ({})",
+                heartbeat.timeout_ms, heartbeat.interval_ms
+            );
             self.refuse(&path.key(culprit), reason);
         }
     }
@@ -147,7 +157,8 @@ impl Check<'_> {
         for (index, origin) in mount.origins.iter().flatten().enumerate() {
             let exact = origin.parse::<Uri>().is_ok_and(|uri| {
                 let bare = uri.path() == "/" && uri.query().is_none() && !origin.ends_with('/');
-                bare && uri.scheme().is_some() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                bare && uri.scheme().is_some()
+                    && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
             });
             if origin != "*" && !exact {
                 let reason = "must be an origin like https://app.example.com, without a path, or \"*\"";
@@ -222,7 +233,10 @@ impl Check<'_> {
             }
         }
         if mount.channel.is_none() && !mount.route && mount.http.is_empty() {
-            self.refuse(path, "messages would have nowhere to go: set channel, or route = true, or add [[…http]] routes");
+            self.refuse(
+                path,
+                "messages would have nowhere to go: set channel, or route = true, or add [[…http]] routes",
+            );
         }
 
         let mut texts = Vec::new();
@@ -249,7 +263,8 @@ impl Check<'_> {
         if texts.len() == written.len() {
             for (key, template, _) in &templates {
                 let example = example(&template.pattern_text());
-                let covered = texts.iter().any(|text| ChannelPattern::parse(text).is_ok_and(|pattern| pattern.matches(&example)));
+                let covered =
+                    texts.iter().any(|text| ChannelPattern::parse(text).is_ok_and(|pattern| pattern.matches(&example)));
                 if !covered {
                     self.refuse(key, format!("channels does not cover it: add {:?} there", template.pattern_text()));
                 }
@@ -262,7 +277,9 @@ impl Check<'_> {
 fn unavailable(source: &Source, available: Available<'_>) -> Option<String> {
     match source {
         Source::User if !available.user => Some("{user} is not known here: the route has auth = \"none\"".to_owned()),
-        Source::Claim(name) if !available.claims => Some(format!("{{claim.{name}}} is not known here: without a token there are no claims")),
+        Source::Claim(name) if !available.claims => {
+            Some(format!("{{claim.{name}}} is not known here: without a token there are no claims"))
+        }
         Source::Path(name) if !available.path.has_value(name) => {
             Some(format!("{{path.{name}}} is not known here: the mount's path {} has no {{{name}}}", available.path))
         }
@@ -280,7 +297,9 @@ fn example(pattern: &str) -> String {
 
 /// The first two patterns that have names in common.
 fn overlap<'p>(ours: &'p [String], theirs: &'p [String]) -> Option<(&'p str, &'p str)> {
-    let matches = |pattern: &str, other: &str| ChannelPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&example(other)));
+    let matches = |pattern: &str, other: &str| {
+        ChannelPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&example(other)))
+    };
     let pairs = ours.iter().flat_map(|a| theirs.iter().map(move |b| (a.as_str(), b.as_str())));
     pairs.into_iter().find(|(a, b)| matches(a, b) || matches(b, a))
 }
