@@ -1,6 +1,9 @@
 //! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
 
+pub mod auth;
 pub mod channel;
+pub mod cli;
+pub mod config;
 pub mod fanout;
 pub mod limits;
 pub mod outbox;

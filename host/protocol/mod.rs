@@ -5,4 +5,7 @@ pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod name;
+pub mod path;
+pub mod query;
 pub mod refusal;
+pub mod template;

@@ -60,7 +60,9 @@ pub enum NameError {
         what: &'static str,
     },
     /// A character outside `A-Z a-z 0-9 . _ @ | + ~ -` (and `:` between the parts of a channel name).
-    #[error("the {what} name has the character {found:?}; allowed are A-Z a-z 0-9 . _ @ | + ~ - and, in channels, ':' between parts")]
+    #[error(
+        "the {what} name has the character {found:?}; allowed are A-Z a-z 0-9 . _ @ | + ~ - and, in channels, ':' between parts"
+    )]
     Character {
         /// `tenant` or `channel`.
         what: &'static str,
@@ -120,7 +122,11 @@ impl ChannelPattern {
 
     /// Whether the name of a channel is in the set.
     pub fn matches(&self, name: &str) -> bool {
-        if self.open { name.len() > self.prefix.len() && name.starts_with(&*self.prefix) } else { name == &*self.prefix }
+        if self.open {
+            name.len() > self.prefix.len() && name.starts_with(&*self.prefix)
+        } else {
+            name == &*self.prefix
+        }
     }
 }
 
@@ -130,7 +136,10 @@ mod tests {
 
     #[test]
     fn names_that_could_mean_two_things_are_refused() {
-        for bad in ["", ":", "room:", ":x", "room::x", "..", "room:..", "a/b", "../x", "a b", "a\0", "a\n", "rооm", "room:*", "a%2fb", "{x}"] {
+        for bad in [
+            "", ":", "room:", ":x", "room::x", "..", "room:..", "a/b", "../x", "a b", "a\0", "a\n", "rооm", "room:*",
+            "a%2fb", "{x}",
+        ] {
             assert!(ChannelName::new("default", bad).is_err(), "{bad:?}");
         }
         for bad in ["", ".", "a:b", "a/b"] {

@@ -52,7 +52,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// The answer given before to this sender's idempotency key on this channel, if it is younger than
     /// [`IDEMPOTENCY_WINDOW_MS`](crate::limits::IDEMPOTENCY_WINDOW_MS) at `now_ms`.
-    fn answer<'a>(&'a self, channel: ChannelKey, sender: &'a str, key: &'a str, now_ms: u64) -> StoreFuture<'a, Option<Bytes>>;
+    fn answer<'a>(
+        &'a self,
+        channel: ChannelKey,
+        sender: &'a str,
+        key: &'a str,
+        now_ms: u64,
+    ) -> StoreFuture<'a, Option<Bytes>>;
 
     /// Stores a new API key by the hash of its secret.
     fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()>;
@@ -155,7 +161,10 @@ impl Writes {
         let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
         let appends = self.appends.iter().map(|entry| entry.data.len());
         let replaces = self.replaces.iter().map(|(_, data)| data.len());
-        state.sum::<usize>() + appends.sum::<usize>() + replaces.sum::<usize>() + self.saved.as_ref().map_or(0, Bytes::len)
+        state.sum::<usize>()
+            + appends.sum::<usize>()
+            + replaces.sum::<usize>()
+            + self.saved.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -240,7 +249,9 @@ pub enum StoreError {
         detail: String,
     },
     /// The database is damaged or is not one.
-    #[error("the database file is damaged or not a database ({detail}); restore it from a backup, writing goes on by itself")]
+    #[error(
+        "the database file is damaged or not a database ({detail}); restore it from a backup, writing goes on by itself"
+    )]
     Corrupt {
         /// The database's own words.
         detail: String,

@@ -1,0 +1,90 @@
+//! The command line: one file per subcommand. Results go to stdout, errors to stderr; exit code 2 means that the
+//! configuration or the arguments are wrong, 1 that something else failed.
+
+mod check_config;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Environment, Overrides};
+
+/// Exit code for wrong arguments and configurations; clap uses the same.
+const EXIT_USAGE: u8 = 2;
+
+/// A WebSocket message broker whose channel logic is hot-swappable WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "hotbay", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    CheckConfig(check_config::CheckConfig),
+    Token(token::Token),
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    pub fn run(self, environment: &Environment) -> ExitCode {
+        let done = match self.command {
+            Command::CheckConfig(command) => command.run(environment),
+            Command::Token(command) => command.run(environment),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{}", failure.message);
+                ExitCode::from(failure.code)
+            }
+        }
+    }
+}
+
+/// Why a subcommand ended early.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The arguments or the configuration are wrong.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: EXIT_USAGE }
+    }
+
+    /// Something else failed.
+    fn other(message: impl ToString) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+}
+
+/// Flags of every subcommand that reads the configuration. They go before environment variables, these before the file.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file [default: $HOTBAY_CONFIG, else hotbay.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, for example 127.0.0.1:3000 (HOTBAY_LISTEN)
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The folder for the database and other state (HOTBAY_DATA_DIR)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Sets any key, for example limits.connections_max=5; may be repeated (HOTBAY_LIMITS__CONNECTIONS_MAX)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load(self, environment: &Environment) -> Result<Config, Failure> {
+        let Self { config, listen, data_dir, set } = self;
+        let overrides = Overrides { config, listen, data_dir, set };
+        Config::load(&overrides, environment).map_err(|errors| Failure::usage(errors.to_string()))
+    }
+}

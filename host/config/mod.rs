@@ -1,0 +1,130 @@
+//! The configuration: `hotbay.toml`, then environment variables, then flags, each over the one before.
+//!
+//! One mechanism reads all three: they become a tree of values that remember where they were set (`tree`), which is
+//! deserialized and checked as a whole, so that an error names the key, the value and the place, whichever it was.
+//! This module alone reads environment variables. It opens the files the configuration names, but binds nothing and
+//! starts nothing.
+
+mod check;
+mod de;
+mod error;
+mod mount;
+mod secrets;
+mod source;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use mount::{Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle, RequiredQuery, RouteAuth};
+pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
+pub use source::{Environment, Overrides};
+
+use crate::limits::NodeLimits;
+
+/// A checked configuration.
+#[derive(Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The database, compiled plugins and, in development, the secret. Relative to the working directory.
+    pub data_dir: PathBuf,
+    /// Serves demo pages, and makes a random secret if none is set.
+    pub development: bool,
+    /// Logging.
+    pub log: LogConfig,
+    /// Bounds of the process.
+    pub limits: NodeLimits,
+    /// Keys by name.
+    pub keys: BTreeMap<String, KeyConfig>,
+    /// Plugins by name.
+    pub plugins: BTreeMap<String, PluginConfig>,
+    /// In the order in which they are tried: of two mounts that fit a request, the closer one comes first.
+    pub mounts: Vec<Mount>,
+    /// What is allowed but should be known; to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Levels by module, as `tracing_subscriber::EnvFilter` reads them, for example `info,hotbay=debug`.
+    pub filter: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `[plugin.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginConfig {
+    /// The component file. Relative to the configuration file in the file, absolute or relative to the working
+    /// directory once loaded.
+    pub path: PathBuf,
+    /// What it may import beside `channel`, which every plugin may.
+    #[serde(default)]
+    pub grants: Vec<Capability>,
+}
+
+/// An interface of the WIT package that a plugin imports only if it was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Durable key-value state.
+    Kv,
+    /// The durable log.
+    Log,
+    /// Lines for the operator.
+    Logging,
+    /// Numbers about the mount.
+    Stats,
+}
+
+impl Capability {
+    /// The name of the interface in the WIT package.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Log => "log",
+            Self::Logging => "logging",
+            Self::Stats => "stats",
+        }
+    }
+}
+
+impl Config {
+    /// Reads, overlays and checks the configuration. Writes nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be found at once.
+    pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self, ConfigErrors> {
+        let sources = source::read(overrides, environment)?;
+        check::check(sources, environment)
+    }
+}
