@@ -3,3 +3,4 @@
 pub mod limits;
 pub mod protocol;
 pub mod store;
+pub mod telemetry;
