@@ -5,6 +5,9 @@
 //! anybody before its commit has come back. Every commit carries the channel's fence, its epoch and
 //! sequence number, and is refused if another home has taken the channel since.
 
+mod committer;
+pub mod sqlite;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,17 +26,22 @@ pub trait Store: Send + Sync + 'static {
     fn acquire<'a>(&'a self, channel: &'a ChannelName, owner: &'a str) -> StoreFuture<'a, Acquired>;
 
     /// Writes a batch. Resolves when it is as durable as it asked to be. `StoreError::Fenced` means that another home
-    /// has taken the channel and nothing was written; other errors mean that nothing was written and, if
-    /// [`StoreError::retryable`], that the same commit may be tried again.
+    /// has taken the channel and nothing was written.
     ///
-    /// A commit whose outcome was unknown (the connection broke) is safe to repeat: the implementation finds out by the
-    /// sequence number whether it took hold.
+    /// If the database failed in the midst of a commit (`Io`, `Corrupt`), its outcome may be unknown. Repeating it is safe:
+    /// the implementation finds out by the sequence number whether it took hold. So after an error that is
+    /// [`retryable`](StoreError::retryable) a caller either repeats the very same commit or gives the channel up and
+    /// acquires it anew; it never sends other writes under the same fence, which could be taken for done.
+    ///
+    /// A commit may be sent before the one before it was answered. If that one fails, this one fails with it or is
+    /// [`OutOfOrder`](StoreError::OutOfOrder); repeat them in order.
     fn commit(&self, commit: Arc<Commit>) -> StoreFuture<'_, Committed>;
 
     /// One value of a channel's state, as last committed.
     fn get<'a>(&'a self, channel: ChannelKey, key: &'a str) -> StoreFuture<'a, Option<Bytes>>;
 
-    /// The entries whose keys begin with `prefix` and come after `after` in the order, at most `limit`.
+    /// The entries whose keys begin with `prefix` and come after `after` in the order, at most `limit` and about
+    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
     fn scan<'a>(
         &'a self,
         channel: ChannelKey,
@@ -47,7 +55,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
     fn read_log(&self, channel: ChannelKey, from: u64, before: u64, limit: u32) -> StoreFuture<'_, Vec<LogEntry>>;
 
-    /// The earliest timers of all channels with `due_ms <= until_ms`, at most `limit`: who must be woken. Ordered by due time.
+    /// Channels that have timers with `due_ms <= until_ms`, each once with its earliest, at most `limit`: who must be
+    /// woken. Ordered by due time.
     fn due_timers(&self, until_ms: u64, limit: u32) -> StoreFuture<'_, Vec<DueTimer>>;
 
     /// The answer given before to this sender's idempotency key on this channel, if it is younger than
@@ -60,7 +69,7 @@ pub trait Store: Send + Sync + 'static {
         now_ms: u64,
     ) -> StoreFuture<'a, Option<Bytes>>;
 
-    /// Stores a new API key by the hash of its secret.
+    /// Stores a new API key by the hash of its secret. `Constraint` if the tenant has a key of this name.
     fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()>;
     /// The API key with this hash, unless it was revoked.
     fn find_key<'a>(&'a self, hash: &'a [u8; 32]) -> StoreFuture<'a, Option<ApiKey>>;
@@ -100,10 +109,10 @@ pub struct Acquired {
     pub log: (u64, u64),
     /// Bytes of keys and values in the state.
     pub state_bytes: u64,
-    /// What the instance before saved when it went to sleep. Absent after a crash. Taken: the next `acquire` does not
-    /// find it again.
+    /// What the instance before saved when it went to sleep. Absent after a crash, if anything was committed after it, or
+    /// if it is damaged. Taken: the next `acquire` does not find it again.
     pub saved: Option<Bytes>,
-    /// Timers that are set: name and due time in milliseconds since the Unix epoch.
+    /// Timers that are set, by due time: name and due time in milliseconds since the Unix epoch.
     pub timers: Vec<(String, u64)>,
 }
 
@@ -127,7 +136,7 @@ pub enum Durability {
     Fsync,
     /// Handed to the operating system: survives the process.
     Os,
-    /// Nothing waits for it.
+    /// Nothing waits for it. The store writes it like `Os`; it is the caller who does not wait.
     None,
 }
 
@@ -161,10 +170,10 @@ impl Writes {
         let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
         let appends = self.appends.iter().map(|entry| entry.data.len());
         let replaces = self.replaces.iter().map(|(_, data)| data.len());
-        state.sum::<usize>()
-            + appends.sum::<usize>()
-            + replaces.sum::<usize>()
-            + self.saved.as_ref().map_or(0, Bytes::len)
+        let timers = self.timers.iter().map(|(name, _)| name.len());
+        let answers = self.answers.iter().map(|one| one.sender.len() + one.key.len() + one.answer.len());
+        let lists = state.chain(appends).chain(replaces).chain(timers).chain(answers);
+        lists.sum::<usize>() + self.saved.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -236,6 +245,14 @@ pub enum StoreError {
     /// Another home has taken the channel; the claim is lost.
     #[error("the channel was taken over by another home (its epoch or sequence number moved on)")]
     Fenced,
+    /// The commit before this one of the same epoch has not taken hold (yet): repeat that one first.
+    #[error("commit {found} of this epoch cannot take hold before commit {expected}; repeat them in order")]
+    OutOfOrder {
+        /// The sequence number of the commit to come next.
+        expected: u64,
+        /// The sequence number of the refused commit.
+        found: u64,
+    },
     /// No space for writing.
     #[error("the disk with the database is full ({detail}); free space, writing goes on by itself")]
     Full {
@@ -282,6 +299,35 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the cause may go away, so that the same call may succeed later.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Busy { .. } | Self::Corrupt { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::OutOfOrder { .. } | Self::Full { .. } | Self::Busy { .. } | Self::Corrupt { .. } | Self::Io { .. }
+        )
     }
+
+    /// A short name of the cause, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::OutOfOrder { .. } => "out_of_order",
+            Self::Full { .. } => "full",
+            Self::Busy { .. } => "busy",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Io { .. } => "io",
+            Self::Constraint { .. } => "constraint",
+            Self::Schema { .. } => "schema",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Says what the store's metrics mean. Call once, after the recorder is installed.
+pub fn describe_metrics() {
+    metrics::describe_histogram!(
+        "hotbay_commit_seconds",
+        metrics::Unit::Seconds,
+        "Time from the submission of a channel's commit to its answer, of those that took hold"
+    );
+    metrics::describe_histogram!("hotbay_commit_group_batches", "Commits written in one transaction");
+    metrics::describe_counter!("hotbay_store_errors_total", "Requests to the store that failed, by kind of cause");
 }

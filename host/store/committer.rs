@@ -1,0 +1,358 @@
+//! The group committer: takes what waits of all channels, has it written in one transaction, and answers each caller.
+//!
+//! While one group is on its way to the disk the next one gathers in the queue, so groups grow with the load by
+//! themselves and an idle store commits at once. One task runs this; it owns the writer. What a group means in SQL is
+//! the writer's business ([`GroupWriter`]); retries are the caller's.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Acquired, ApiKey, Commit, Committed, Durability, StoreError};
+use crate::protocol::name::ChannelName;
+use crate::telemetry;
+
+/// Requests that may wait for the committer; further callers wait for a place.
+const QUEUE_MAX: usize = 1_024;
+/// Requests of one group.
+const GROUP_REQUESTS_MAX: usize = 1_024;
+/// Bytes of one group's commits; a larger commit makes a group of its own.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Acquires of one group. Their answers carry saved memory, so that this bounds memory, too.
+const GROUP_ACQUIRES_MAX: usize = 64;
+/// Waiting requests that get the same answer when the database was locked, so that they do not wait for it one
+/// group after the other.
+const BUSY_ANSWERS_MAX: usize = 16 * QUEUE_MAX;
+
+/// Writes groups. Implemented once per kind of database.
+pub(super) trait GroupWriter: Send + 'static {
+    /// Writes a group in one transaction, commits first, then acquires, then keys.
+    ///
+    /// # Errors
+    /// Nothing of the group was written, or, if the database failed during its `COMMIT`, nobody knows.
+    /// [`StoreError::Constraint`] means that some request is at fault; the committer then repeats them one by one.
+    fn write(&mut self, group: &Group) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Closes the database.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// What one transaction is to write. Each channel is acquired at most once; commits are in the order of their arrival.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) commits: Vec<Arc<Commit>>,
+    pub(super) acquires: Vec<Acquire>,
+    pub(super) keys: Vec<KeyChange>,
+    /// Write something even if there is nothing else.
+    pub(super) check: bool,
+}
+
+impl Group {
+    /// Whether the group must be on disk before it is answered.
+    pub(super) fn fsync(&self) -> bool {
+        !(self.acquires.is_empty() && self.keys.is_empty() && !self.check)
+            || self.commits.iter().any(|commit| commit.durability == Durability::Fsync)
+    }
+}
+
+/// Who takes which channel.
+#[derive(Debug)]
+pub(super) struct Acquire {
+    pub(super) channel: ChannelName,
+    pub(super) owner: String,
+}
+
+/// A change of the API keys. Answered with whether there was something to change.
+#[derive(Debug, Clone)]
+pub(super) enum KeyChange {
+    Insert(ApiKey),
+    Revoke { tenant: String, name: String },
+}
+
+/// The answers to a [`Group`], in its order.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) commits: Vec<Result<Committed, StoreError>>,
+    pub(super) acquires: Vec<Acquired>,
+    pub(super) keys: Vec<bool>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+enum Request {
+    Commit(Arc<Commit>, Instant, Reply<Committed>),
+    Acquire(Acquire, Reply<Acquired>),
+    Key(KeyChange, Reply<bool>),
+    Check(Reply<()>),
+    Close(Reply<()>),
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Commit(commit, ..) => commit.writes.bytes(),
+            _ => 0,
+        }
+    }
+
+    fn refuse(self, error: StoreError) {
+        // A caller that went away needs no answer.
+        let _gone = match self {
+            Self::Commit(.., reply) => reply.send(Err(error)).is_err(),
+            Self::Acquire(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Key(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Check(reply) | Self::Close(reply) => reply.send(Err(error)).is_err(),
+        };
+    }
+}
+
+/// The way to the committer. Cheap to clone; when the last one is dropped the committer finishes and closes.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Queue {
+    pub(super) async fn commit(&self, commit: Arc<Commit>) -> Result<Committed, StoreError> {
+        self.ask(|reply| Request::Commit(commit, Instant::now(), reply)).await
+    }
+
+    pub(super) async fn acquire(&self, acquire: Acquire) -> Result<Acquired, StoreError> {
+        self.ask(|reply| Request::Acquire(acquire, reply)).await
+    }
+
+    pub(super) async fn change_key(&self, change: KeyChange) -> Result<bool, StoreError> {
+        self.ask(|reply| Request::Key(change, reply)).await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        self.ask(Request::Check).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        match self.ask(Request::Close).await {
+            Ok(()) | Err(StoreError::Closed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Starts the committer's task.
+pub(super) fn start(writer: impl GroupWriter) -> Queue {
+    let (requests, waiting) = mpsc::channel(QUEUE_MAX);
+    let committer = Committer { waiting, put_back: None, closing: Vec::new(), writer };
+    telemetry::spawn("store-committer", committer.run());
+    Queue { requests }
+}
+
+struct Committer<W> {
+    waiting: mpsc::Receiver<Request>,
+    /// Taken from the queue, but did not fit into the group.
+    put_back: Option<Request>,
+    closing: Vec<Reply<()>>,
+    writer: W,
+}
+
+impl<W: GroupWriter> Committer<W> {
+    async fn run(mut self) {
+        while let Some((group, callers)) = self.gather().await {
+            self.write(group, callers).await;
+        }
+        self.writer.close().await;
+        for reply in self.closing {
+            let _gone = reply.send(Ok(())).is_err();
+        }
+    }
+
+    /// Waits for a request and takes what else waits. None when the store is to be closed and the queue is empty.
+    async fn gather(&mut self) -> Option<(Group, Callers)> {
+        let mut gathered = Gathered::default();
+        loop {
+            let request = match self.put_back.take() {
+                Some(request) => request,
+                None if gathered.requests == 0 => self.waiting.recv().await?,
+                None => match self.waiting.try_recv() {
+                    Ok(request) => request,
+                    Err(_) => break,
+                },
+            };
+            if let Request::Close(reply) = request {
+                // What waits already is still written; `recv` answers None after it.
+                self.waiting.close();
+                self.closing.push(reply);
+            } else if let Err(request) = gathered.add(request) {
+                self.put_back = Some(request);
+                break;
+            }
+        }
+        Some((gathered.group, gathered.callers))
+    }
+
+    async fn write(&mut self, group: Group, mut callers: Callers) {
+        metrics::histogram!("hotbay_commit_group_batches").record(group.commits.len() as f64);
+        match self.writer.write(&group).await {
+            Ok(written) => callers.answer(written),
+            Err(StoreError::Constraint { .. }) if callers.len() > 1 => self.write_singly(group, callers).await,
+            Err(error) => {
+                count_error(&error);
+                tracing::warn!(%error, requests = callers.len(), "the store did not write a group");
+                callers.refuse(&error);
+                if matches!(error, StoreError::Busy { .. }) {
+                    self.refuse_waiting(&error);
+                }
+            }
+        }
+    }
+
+    /// After one request of a group was refused by the database: only that one is at fault. Not expected to happen,
+    /// since the writer checks values first, so it need not be fast.
+    async fn write_singly(&mut self, group: Group, mut callers: Callers) {
+        for (single, mut caller) in callers.split(group) {
+            match self.writer.write(&single).await {
+                Ok(written) => caller.answer(written),
+                Err(error) => {
+                    count_error(&error);
+                    tracing::warn!(%error, "the store did not write a request");
+                    caller.refuse(&error);
+                }
+            }
+        }
+    }
+
+    fn refuse_waiting(&mut self, error: &StoreError) {
+        for _ in 0..BUSY_ANSWERS_MAX {
+            match self.put_back.take().map_or_else(|| self.waiting.try_recv(), Ok) {
+                Ok(Request::Close(reply)) => {
+                    self.waiting.close();
+                    self.closing.push(reply);
+                }
+                Ok(request) => request.refuse(error.clone()),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    group: Group,
+    callers: Callers,
+    requests: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, request: Request) -> Result<(), Request> {
+        let bytes = request.bytes();
+        let full = self.requests >= GROUP_REQUESTS_MAX || self.bytes + bytes > GROUP_BYTES_MAX;
+        if full && self.requests > 0 {
+            return Err(request);
+        }
+        match request {
+            Request::Commit(commit, since, reply) => {
+                self.group.commits.push(commit);
+                self.callers.commits.push_back((since, reply));
+            }
+            Request::Acquire(acquire, reply) => {
+                let others = &self.group.acquires;
+                if others.len() >= GROUP_ACQUIRES_MAX || others.iter().any(|other| other.channel == acquire.channel) {
+                    return Err(Request::Acquire(acquire, reply));
+                }
+                self.group.acquires.push(acquire);
+                self.callers.acquires.push_back(reply);
+            }
+            Request::Key(change, reply) => {
+                self.group.keys.push(change);
+                self.callers.keys.push_back(reply);
+            }
+            Request::Check(reply) | Request::Close(reply) => {
+                self.group.check = true;
+                self.callers.checks.push(reply);
+            }
+        }
+        self.requests += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+/// Who waits for a group's answers, in its order.
+#[derive(Default)]
+struct Callers {
+    commits: VecDeque<(Instant, Reply<Committed>)>,
+    acquires: VecDeque<Reply<Acquired>>,
+    keys: VecDeque<Reply<bool>>,
+    checks: Vec<Reply<()>>,
+}
+
+impl Callers {
+    fn len(&self) -> usize {
+        self.commits.len() + self.acquires.len() + self.keys.len() + self.checks.len()
+    }
+
+    fn answer(&mut self, written: Written) {
+        let seconds = metrics::histogram!("hotbay_commit_seconds");
+        for ((since, reply), result) in self.commits.drain(..).zip(written.commits) {
+            match &result {
+                Ok(_) => seconds.record(since.elapsed().as_secs_f64()),
+                Err(error) => count_error(error),
+            }
+            let _gone = reply.send(result).is_err();
+        }
+        for (reply, acquired) in self.acquires.drain(..).zip(written.acquires) {
+            let _gone = reply.send(Ok(acquired)).is_err();
+        }
+        for (reply, changed) in self.keys.drain(..).zip(written.keys) {
+            let _gone = reply.send(Ok(changed)).is_err();
+        }
+        for reply in self.checks.drain(..) {
+            let _gone = reply.send(Ok(())).is_err();
+        }
+    }
+
+    fn refuse(&mut self, error: &StoreError) {
+        for (_, reply) in self.commits.drain(..) {
+            let _gone = reply.send(Err(error.clone())).is_err();
+        }
+        for reply in self.acquires.drain(..) {
+            let _gone = reply.send(Err(error.clone())).is_err();
+        }
+        for reply in self.keys.drain(..) {
+            let _gone = reply.send(Err(error.clone())).is_err();
+        }
+        for reply in self.checks.drain(..) {
+            let _gone = reply.send(Err(error.clone())).is_err();
+        }
+    }
+
+    /// A group for each request, in the order in which a group is written.
+    fn split(&mut self, group: Group) -> Vec<(Group, Self)> {
+        let commits = group.commits.into_iter().zip(self.commits.drain(..)).map(|(commit, caller)| {
+            (Group { commits: vec![commit], ..Group::default() }, Self { commits: [caller].into(), ..Self::default() })
+        });
+        let acquires = group.acquires.into_iter().zip(self.acquires.drain(..)).map(|(acquire, caller)| {
+            let callers = Self { acquires: [caller].into(), ..Self::default() };
+            (Group { acquires: vec![acquire], ..Group::default() }, callers)
+        });
+        let keys = group.keys.into_iter().zip(self.keys.drain(..)).map(|(key, caller)| {
+            (Group { keys: vec![key], ..Group::default() }, Self { keys: [caller].into(), ..Self::default() })
+        });
+        let checks = self.checks.drain(..).map(|caller| {
+            (Group { check: true, ..Group::default() }, Self { checks: vec![caller], ..Self::default() })
+        });
+        commits.chain(acquires).chain(keys).chain(checks).collect()
+    }
+}
+
+fn count_error(error: &StoreError) {
+    metrics::counter!("hotbay_store_errors_total", "kind" => error.kind()).increment(1);
+}

@@ -1,0 +1,226 @@
+//! Reads: each on a connection of its own, seeing what was committed when it began.
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, SqliteConnection};
+
+use super::database::Database;
+use crate::limits::{IDEMPOTENCY_WINDOW_MS, READ_BYTES_MAX};
+use crate::protocol::name::ChannelName;
+use crate::store::{ApiKey, ChannelKey, DueTimer, LogEntry, Order, StoreError};
+
+/// Reads from a SQLite file.
+#[derive(Debug)]
+pub(super) struct Reader {
+    database: Database,
+}
+
+type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+impl Reader {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages_max(&self) -> &std::sync::atomic::AtomicU32 {
+        &self.database.pages_max
+    }
+
+    pub(super) async fn get(&self, channel: ChannelKey, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let query = sqlx::query("SELECT value FROM state WHERE channel = ? AND key = ?")
+            .bind(channel.0)
+            .bind(key.as_bytes().to_vec());
+        self.one(query, |row| bytes(row, 0)).await
+    }
+
+    pub(super) async fn scan(
+        &self,
+        channel: ChannelKey,
+        prefix: &str,
+        after: Option<&str>,
+        order: Order,
+        limit: u32,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let prefix = prefix.as_bytes();
+        let after = after.map(str::as_bytes);
+        // The keys asked for are those in [first, end), without `after` itself.
+        let (mut first, mut end) = (prefix.to_vec(), end_of_prefix(prefix));
+        let sql = match order {
+            Order::Ascending => {
+                if let Some(after) = after.filter(|after| *after >= prefix) {
+                    // The next possible key.
+                    first = [after, &[0]].concat();
+                }
+                "SELECT key, value FROM state WHERE channel = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
+            }
+            Order::Descending => {
+                if let Some(after) = after.filter(|after| *after < end.as_slice()) {
+                    end = after.to_vec();
+                }
+                "SELECT key, value FROM state WHERE channel = ? AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
+            }
+        };
+        let query = sqlx::query(sql).bind(channel.0).bind(first).bind(end).bind(i64::from(limit));
+        let entry = |row: &SqliteRow| {
+            let key = String::from_utf8(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Ok((key, bytes(row, 1)?))
+        };
+        self.bounded(query, entry, |(key, value)| key.len() + value.len()).await
+    }
+
+    pub(super) async fn read_log(
+        &self,
+        channel: ChannelKey,
+        from: u64,
+        before: u64,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        // Entries that were trimmed may still be in the table.
+        let query = sqlx::query(
+            "SELECT offset, at_ms, data FROM log WHERE channel = ?1 \
+             AND offset >= max(?2, (SELECT log_first FROM channel WHERE id = ?1)) AND offset < ?3 \
+             ORDER BY offset LIMIT ?4",
+        )
+        .bind(channel.0)
+        .bind(clamp(from))
+        .bind(clamp(before))
+        .bind(i64::from(limit));
+        let entry =
+            |row: &SqliteRow| Ok(LogEntry { offset: row.try_get(0)?, at_ms: row.try_get(1)?, data: bytes(row, 2)? });
+        self.bounded(query, entry, |entry| entry.data.len()).await
+    }
+
+    pub(super) async fn due_timers(&self, until_ms: u64, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
+        let query = sqlx::query(
+            "SELECT channel.tenant, channel.name, due.due_ms FROM \
+             (SELECT channel, min(due_ms) AS due_ms FROM timer WHERE due_ms <= ? \
+             GROUP BY channel ORDER BY 2, 1 LIMIT ?) AS due \
+             JOIN channel ON channel.id = due.channel ORDER BY due.due_ms, due.channel",
+        )
+        .bind(clamp(until_ms))
+        .bind(i64::from(limit));
+        let timer = |row: &SqliteRow| {
+            let channel = ChannelName::new(row.try_get(0)?, row.try_get(1)?);
+            let channel = channel.map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Ok(DueTimer { channel, due_ms: row.try_get(2)? })
+        };
+        self.all(query, timer).await
+    }
+
+    pub(super) async fn answer(
+        &self,
+        channel: ChannelKey,
+        sender: &str,
+        key: &str,
+        now_ms: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let query = sqlx::query("SELECT answer FROM answer WHERE channel = ? AND sender = ? AND key = ? AND at_ms > ?")
+            .bind(channel.0)
+            .bind(sender.to_owned())
+            .bind(key.to_owned())
+            // Younger than the window; at its end an answer may be deleted.
+            .bind(clamp(now_ms).saturating_sub_unsigned(IDEMPOTENCY_WINDOW_MS));
+        self.one(query, |row| bytes(row, 0)).await
+    }
+
+    pub(super) async fn find_key(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, StoreError> {
+        let query =
+            sqlx::query("SELECT tenant, name, hash, created_ms FROM api_key WHERE hash = ? AND revoked_ms IS NULL")
+                .bind(hash.to_vec());
+        self.one(query, api_key).await
+    }
+
+    pub(super) async fn list_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let query = sqlx::query(
+            "SELECT tenant, name, hash, created_ms FROM api_key WHERE revoked_ms IS NULL ORDER BY tenant, name",
+        );
+        self.all(query, api_key).await
+    }
+
+    async fn one<T>(
+        &self,
+        query: Query,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        self.run(async |connection| query.fetch_optional(connection).await?.as_ref().map(&decode).transpose()).await
+    }
+
+    async fn all<T>(
+        &self,
+        query: Query,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.run(async |connection| query.fetch_all(connection).await?.iter().map(&decode).collect()).await
+    }
+
+    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one.
+    async fn bounded<T>(
+        &self,
+        query: Query,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+        bytes: impl Fn(&T) -> usize,
+    ) -> Result<Vec<T>, StoreError> {
+        self.run(async |connection| {
+            let mut rows = query.fetch(connection);
+            let mut found = Vec::new();
+            let mut total = 0;
+            while let Some(row) = rows.try_next().await? {
+                let next = decode(&row)?;
+                total += bytes(&next);
+                if total > READ_BYTES_MAX && !found.is_empty() {
+                    break;
+                }
+                found.push(next);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn run<T>(
+        &self,
+        read: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.database.readers().acquire().await.map_err(|error| self.failed(&error))?;
+        read(&mut connection).await.map_err(|error| {
+            let error = self.failed(&error);
+            if error.retryable() && !matches!(error, StoreError::Busy { .. }) {
+                // The next read gets a new connection, which may find the file repaired.
+                connection.close_on_drop();
+            }
+            error
+        })
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> StoreError {
+        let error = self.database.error(error);
+        metrics::counter!("hotbay_store_errors_total", "kind" => error.kind()).increment(1);
+        error
+    }
+}
+
+fn bytes(row: &SqliteRow, column: usize) -> Result<Bytes, sqlx::Error> {
+    row.try_get::<Vec<u8>, _>(column).map(Bytes::from)
+}
+
+fn api_key(row: &SqliteRow) -> Result<ApiKey, sqlx::Error> {
+    let hash: Vec<u8> = row.try_get(2)?;
+    let hash =
+        <[u8; 32]>::try_from(hash).map_err(|_| sqlx::Error::Decode("the hash of an API key is not 32 bytes".into()))?;
+    Ok(ApiKey { tenant: row.try_get(0)?, name: row.try_get(1)?, hash, created_ms: row.try_get(3)? })
+}
+
+/// The first key after all that begin with `prefix`. UTF-8 has no byte 0xff, so the last byte can always grow.
+fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
+    match prefix.split_last() {
+        Some((last, rest)) => [rest, &[last.saturating_add(1)]].concat(),
+        None => vec![0xff],
+    }
+}
+
+/// SQLite's numbers end at 63 bits, and so does everything it stores.
+fn clamp(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

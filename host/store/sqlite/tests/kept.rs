@@ -1,0 +1,154 @@
+//! Saved memory, timers, answers and API keys.
+
+use bytes::Bytes;
+
+use super::{Fixture, after, put};
+use crate::limits::IDEMPOTENCY_WINDOW_MS;
+use crate::store::{Answer, ApiKey, DueTimer, Store, StoreError, Writes};
+
+fn saved(data: &'static str) -> Writes {
+    Writes { saved: Some(Bytes::from(data)), ..Writes::default() }
+}
+
+#[tokio::test]
+async fn saved_memory_is_taken_once() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    fixture.commit(acquired.fence, saved("memory")).await.unwrap();
+
+    let woken = fixture.acquire("room:1").await;
+    let after_crash = fixture.acquire("room:1").await;
+
+    assert_eq!(woken.saved, Some(Bytes::from("memory")));
+    assert_eq!(after_crash.saved, None);
+}
+
+#[tokio::test]
+async fn saved_memory_is_void_once_something_was_committed_after_it() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    let other = fixture.acquire("room:2").await;
+    fixture.commit(acquired.fence, saved("old")).await.unwrap();
+    fixture.commit(after(&acquired, 1), put("key", "value")).await.unwrap();
+    let (first, second) =
+        tokio::join!(fixture.commit(other.fence, saved("old")), fixture.commit(after(&other, 1), put("key", "value")),);
+    assert!(first.is_ok() && second.is_ok());
+
+    assert_eq!(fixture.acquire("room:1").await.saved, None);
+    assert_eq!(fixture.acquire("room:2").await.saved, None);
+}
+
+#[tokio::test]
+async fn damaged_saved_memory_is_not_used() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    fixture.commit(acquired.fence, saved("memory")).await.unwrap();
+    let damage = "UPDATE saved SET data = CAST('memorY' AS BLOB)";
+    sqlx::query(damage).execute(&mut fixture.stranger().await).await.unwrap();
+
+    let woken = fixture.acquire("room:1").await;
+
+    assert_eq!(woken.saved, None);
+    assert_eq!(fixture.count("SELECT count(*) FROM saved").await, 0);
+}
+
+#[tokio::test]
+async fn timers_are_due_in_order_and_once_per_channel() {
+    let fixture = Fixture::new().await;
+    let set = |name: &str, due_ms| (name.to_owned(), Some(due_ms));
+    let one = fixture.acquire("room:1").await;
+    let two = fixture.acquire("room:2").await;
+    let three = fixture.acquire("room:3").await;
+    let timers = vec![set("late", 300), set("early", 100), set("gone", 50)];
+    fixture.commit(one.fence, Writes { timers, ..Writes::default() }).await.unwrap();
+    let timers = vec![set("timer", 99)];
+    fixture.commit(two.fence, Writes { timers, ..Writes::default() }).await.unwrap();
+    let timers = vec![set("timer", 400)];
+    fixture.commit(three.fence, Writes { timers, ..Writes::default() }).await.unwrap();
+    let timers = vec![("gone".to_owned(), None), ("unknown".to_owned(), None), set("late", 200)];
+    fixture.commit(after(&one, 1), Writes { timers, ..Writes::default() }).await.unwrap();
+
+    let due = async |until_ms, limit| fixture.store.due_timers(until_ms, limit).await.unwrap();
+
+    let timer = |channel: &str, due_ms| DueTimer { channel: super::name(channel), due_ms };
+    assert_eq!(due(98, 10).await, []);
+    assert_eq!(due(99, 10).await, [timer("room:2", 99)]);
+    assert_eq!(due(u64::MAX, 10).await, [timer("room:2", 99), timer("room:1", 100), timer("room:3", 400)]);
+    assert_eq!(due(1_000, 2).await, [timer("room:2", 99), timer("room:1", 100)]);
+    assert_eq!(fixture.acquire("room:1").await.timers, [("early".to_owned(), 100), ("late".to_owned(), 200)]);
+}
+
+fn answer(key: &str, text: &'static str, at_ms: u64) -> Answer {
+    Answer { sender: "sender".to_owned(), key: key.to_owned(), answer: Bytes::from(text), at_ms }
+}
+
+#[tokio::test]
+async fn an_answer_is_found_within_its_window_by_its_own_sender_and_channel() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    let other = fixture.acquire("room:2").await;
+    let at_ms = 5 * IDEMPOTENCY_WINDOW_MS;
+    let answers = vec![answer("key", "first", at_ms)];
+    fixture.commit(acquired.fence, Writes { answers, ..Writes::default() }).await.unwrap();
+
+    let find = async |channel, sender, key, now_ms| fixture.store.answer(channel, sender, key, now_ms).await.unwrap();
+
+    let (mine, theirs) = (acquired.fence.channel, other.fence.channel);
+    let last = at_ms + IDEMPOTENCY_WINDOW_MS - 1;
+    assert_eq!(find(mine, "sender", "key", at_ms).await, Some(Bytes::from("first")));
+    assert_eq!(find(mine, "sender", "key", last).await, Some(Bytes::from("first")));
+    assert_eq!(find(mine, "sender", "key", last + 1).await, None);
+    assert_eq!(find(mine, "another", "key", at_ms).await, None);
+    assert_eq!(find(theirs, "sender", "key", at_ms).await, None);
+}
+
+#[tokio::test]
+async fn old_answers_are_deleted_and_may_be_given_anew() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    let start = 5 * IDEMPOTENCY_WINDOW_MS;
+    let answers = vec![answer("a", "first", start), answer("b", "first", start + 10)];
+    fixture.commit(acquired.fence, Writes { answers, ..Writes::default() }).await.unwrap();
+
+    let now = start + IDEMPOTENCY_WINDOW_MS + 5;
+    let answers = vec![answer("a", "second", now)];
+    fixture.commit(after(&acquired, 1), Writes { answers, ..Writes::default() }).await.unwrap();
+    let again = fixture.store.answer(acquired.fence.channel, "sender", "a", now).await.unwrap();
+    assert_eq!(again, Some(Bytes::from("second")));
+    assert_eq!(fixture.count("SELECT count(*) FROM answer").await, 2);
+
+    let now = now + 100;
+    let answers = vec![answer("c", "first", now)];
+    fixture.commit(after(&acquired, 2), Writes { answers, ..Writes::default() }).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM answer WHERE key = 'b'").await, 0);
+    assert_eq!(fixture.count("SELECT count(*) FROM answer").await, 2);
+}
+
+fn key(tenant: &str, name: &str, hash: u8) -> ApiKey {
+    ApiKey { tenant: tenant.to_owned(), name: name.to_owned(), hash: [hash; 32], created_ms: 1_000 }
+}
+
+#[tokio::test]
+async fn api_keys_are_found_until_they_are_revoked() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    for new in [key("b", "x", 1), key("a", "y", 2), key("a", "x", 3)] {
+        store.insert_key(&new).await.unwrap();
+    }
+
+    let name_taken = store.insert_key(&key("a", "x", 4)).await;
+    let hash_taken = store.insert_key(&key("a", "z", 1)).await;
+    assert!(matches!(name_taken, Err(StoreError::Constraint { .. })), "{name_taken:?}");
+    assert!(matches!(hash_taken, Err(StoreError::Constraint { .. })), "{hash_taken:?}");
+    assert_eq!(store.find_key(&[3; 32]).await.unwrap(), Some(key("a", "x", 3)));
+    assert_eq!(store.find_key(&[4; 32]).await.unwrap(), None);
+    assert_eq!(store.list_keys().await.unwrap(), [key("a", "x", 3), key("a", "y", 2), key("b", "x", 1)]);
+
+    assert!(store.revoke_key("a", "x").await.unwrap());
+    assert!(!store.revoke_key("a", "x").await.unwrap());
+    assert!(!store.revoke_key("c", "x").await.unwrap());
+    assert_eq!(store.find_key(&[3; 32]).await.unwrap(), None);
+    assert_eq!(store.list_keys().await.unwrap(), [key("a", "y", 2), key("b", "x", 1)]);
+    store.insert_key(&key("a", "x", 5)).await.unwrap();
+    assert_eq!(store.find_key(&[5; 32]).await.unwrap(), Some(key("a", "x", 5)));
+}
