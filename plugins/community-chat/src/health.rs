@@ -48,7 +48,7 @@ fn word(state: LinkState) -> &'static str {
 }
 
 /// `2023-11-14T22:13:20.000Z`. The calendar is counted from 1 March of year 0, so that leap days come last.
-fn iso8601(ms: u64) -> String {
+pub(crate) fn iso8601(ms: u64) -> String {
     let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

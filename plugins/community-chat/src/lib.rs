@@ -42,8 +42,8 @@ mod tests;
 mod typing;
 
 use hotbay_sdk::{
-    Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload, Plugin,
-    Publication, Refusal, Routing, Sender, TimerKeep,
+    Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload,
+    Plugin, Publication, Refusal, Routing, Sender, TimerKeep,
 };
 
 use encode::Outgoing;
@@ -215,7 +215,8 @@ impl Plugin for CommunityChat {
 /// Where a frame goes.
 fn route(sender: &Sender, frame: &Payload) -> Result<Routing, Refusal> {
     let frame = Frame::parse(frame)?;
-    let channel = || frame.channel().map(str::to_owned).ok_or_else(|| Refusal::bad_request("the frame lacks `channel`"));
+    let channel =
+        || frame.channel().map(str::to_owned).ok_or_else(|| Refusal::bad_request("the frame lacks `channel`"));
     match frame.kind() {
         "CHAT_MESSAGE" | "TYPING" | "MESSAGE_EDIT" | "MESSAGE_DELETE" => Ok(Routing::Deliver(channel()?)),
         "SUBSCRIBE" => {
@@ -353,7 +354,14 @@ impl CommunityChat {
     }
 
     /// Answers a message that is stored already, with how it stands now.
-    fn answer_retry(&self, channel: &mut Channel, member: MemberId, answers: Option<&Id<'_>>, id: u64, stored: &Stored) {
+    fn answer_retry(
+        &self,
+        channel: &mut Channel,
+        member: MemberId,
+        answers: Option<&Id<'_>>,
+        id: u64,
+        stored: &Stored,
+    ) {
         let frame = match stored.deleted_at {
             None => {
                 let mut frame = self.outgoing("CHAT_MESSAGE", 512);

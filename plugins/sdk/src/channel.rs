@@ -133,12 +133,12 @@ impl Channel {
     }
 
     /// The durable key-value state.
-    pub fn kv(&mut self) -> Kv<'_> {
+    pub fn kv(&self) -> Kv<'_> {
         Kv(&self.host)
     }
 
     /// The durable log.
-    pub fn log(&mut self) -> Log<'_> {
+    pub fn log(&self) -> Log<'_> {
         Log(&self.host)
     }
 

@@ -46,8 +46,8 @@ pub(crate) struct Imports;
 #[cfg(target_family = "wasm")]
 mod imports {
     use super::{
-        Audience, Delivery, Entry, Extent, Host, HttpResponse, Imports, Level, Member, MemberId, Order, Payload, Refusal,
-        Snapshot, TimerKeep,
+        Audience, Delivery, Entry, Extent, Host, HttpResponse, Imports, Level, Member, MemberId, Order, Payload,
+        Refusal, Snapshot, TimerKeep,
     };
     use crate::bindings::hotbay::channel::{channel, kv, log, logging, stats};
 

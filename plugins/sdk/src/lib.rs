@@ -117,7 +117,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::bindings::export_handler!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_handler!(Component with_types_in $crate::bindings);
         };
     };
 }

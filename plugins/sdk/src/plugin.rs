@@ -1,7 +1,7 @@
 //! The trait a plugin implements. Owns only its default answers.
 
 use crate::{
-    Channel, ChannelInfo, Delivery, Audience, HttpRequest, HttpResponse, Joined, Left, Message, Payload, Publication,
+    Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, Message, Payload, Publication,
     Refusal, Routing, Sender,
 };
 

@@ -187,7 +187,9 @@ impl<P: Plugin> Harness<P> {
         let member = self.host.0.borrow().members.contains_key(&id);
         let mut outcome = Outcome::default();
         match routing {
-            Routing::Deliver(channel) | Routing::Join(channel) | Routing::Leave(channel) if channel != self.info.name => {
+            Routing::Deliver(channel) | Routing::Join(channel) | Routing::Leave(channel)
+                if channel != self.info.name =>
+            {
                 outcome.routed_elsewhere = Some(channel);
             }
             Routing::Join(_) => return self.batch(vec![self.joined(id, Some(frame))]),
@@ -381,10 +383,15 @@ impl<P: Plugin> Harness<P> {
                     let mut deliver = |id: MemberId| outcome.received.push((id, what.clone()));
                     match to {
                         Audience::All => present.iter().for_each(|(id, _)| deliver(*id)),
-                        Audience::Except(out) => present.iter().filter(|(id, _)| id != out).for_each(|(id, _)| deliver(*id)),
-                        Audience::User(user) => present.iter().filter(|(_, of)| of == user).for_each(|(id, _)| deliver(*id)),
+                        Audience::Except(out) => {
+                            present.iter().filter(|(id, _)| id != out).for_each(|(id, _)| deliver(*id))
+                        }
+                        Audience::User(user) => {
+                            present.iter().filter(|(_, of)| of == user).for_each(|(id, _)| deliver(*id))
+                        }
                         Audience::Only(ids) => {
-                            let reachable = |id: &&MemberId| leaving.contains(id) || present.iter().any(|(other, _)| other == *id);
+                            let reachable =
+                                |id: &&MemberId| leaving.contains(id) || present.iter().any(|(other, _)| other == *id);
                             ids.iter().filter(reachable).for_each(|id| deliver(*id));
                         }
                     }
