@@ -1,0 +1,19 @@
+//! Sends every message back to its sender, unchanged. Keeps nothing.
+
+use hotbay_sdk::{Audience, Channel, ChannelInfo, Delivery, Message, Plugin, Refusal};
+
+/// A channel in which everybody is alone.
+pub struct Echo;
+
+impl Plugin for Echo {
+    fn open(_: &ChannelInfo, _: Option<&[u8]>, _: &mut Channel) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn on_message(&mut self, channel: &mut Channel, message: Message) -> Result<(), Refusal> {
+        channel.forward(&Audience::Only(vec![message.member]), &Delivery::NORMAL);
+        Ok(())
+    }
+}
+
+hotbay_sdk::export!(Echo);
