@@ -119,7 +119,7 @@ fn development_secret(path: &Path) -> Result<Secret, SecretFileError> {
 /// its name only once it is whole, and never takes the place of another.
 fn make_secret(path: &Path) -> io::Result<()> {
     let mut random = [0_u8; 32];
-    getrandom::fill(&mut random)?;
+    rand::fill(&mut random);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
