@@ -128,3 +128,6 @@ impl Config {
         check::check(sources, environment)
     }
 }
+
+#[cfg(test)]
+mod tests;
