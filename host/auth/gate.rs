@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use http::request::Parts;
 use serde::Deserialize;
 
-use super::{AuthError, Identity, Key, TokenSource, request, token};
+use super::identity::from_claims;
+use super::{AuthError, Key, TokenSource, request, token};
+use crate::protocol::identity::Identity;
 
 /// How a mount tells who connects (`auth` in its configuration).
 #[derive(Debug, Clone, Deserialize)]
@@ -122,7 +124,7 @@ impl Gate {
     /// See [`AuthError`].
     pub fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, AuthError> {
         let verified = token::verify(token, &self.keys, now_ms)?;
-        Identity::from_claims(&verified.claims, &self.policy, verified.expires_ms)
+        from_claims(&verified.claims, &self.policy, verified.expires_ms)
     }
 
     /// The subprotocol to answer an upgrade with, if any: never one that carries a token.

@@ -12,7 +12,6 @@ mod token;
 
 pub use error::AuthError;
 pub use gate::{AuthMode, Gate, Keys, Policy};
-pub use identity::Identity;
 pub use key::{Algorithm, Key, KeyError, KeyRules, PublicKey, Secret};
 pub use request::TokenSource;
 pub use token::sign;

@@ -16,7 +16,7 @@ use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
 use crate::fanout::{Recipient, Roster};
 use crate::limits::NodeLimits;
-use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId, Source};
+use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
@@ -196,24 +196,6 @@ impl Directory {
         self.forget_if_empty(channel);
     }
 
-    /// Publishes to a channel and waits for the outcome.
-    ///
-    /// # Errors
-    /// If no mount serves the name, or like [`Directory::get`].
-    pub async fn publish(
-        self: &Arc<Self>,
-        name: &ChannelName,
-        source: Source,
-        payload: Payload,
-    ) -> Result<oneshot::Receiver<Reply>, LookupError> {
-        let logic = Arc::clone(self.logic_of(name.name())?);
-        let (reply, answer) = oneshot::channel();
-        let event = Event::Publish { source, payload, request: Some(self.request_id()), hops: 0 };
-        let mut channel = self.get(name, &logic)?;
-        self.post_in_turn(&mut channel, Letter { event, enclosure: Enclosure::Reply(reply) }).await?;
-        Ok(answer)
-    }
-
     /// Hands an HTTP request to a channel.
     ///
     /// # Errors
@@ -234,17 +216,17 @@ impl Directory {
     /// The letter of a join.
     pub fn join_letter(recipient: Recipient, membership: Membership, frame: Option<Payload>) -> Letter {
         let event =
-            Event::Join { member: recipient.member, identity: Arc::clone(&recipient.identity), frame };
+            Event::Join { member: recipient.member, identity: recipient.identity.clone(), frame };
         Letter { event, enclosure: Enclosure::Joiner(recipient, membership) }
     }
 
     /// The letter of a message.
-    pub fn message_letter(member: MemberId, identity: &Arc<Identity>, payload: Payload) -> Letter {
-        let event = Event::Message { member, identity: Arc::clone(identity), payload };
+    pub fn message_letter(member: MemberId, identity: &Identity, payload: Payload) -> Letter {
+        let event = Event::Message { member, identity: identity.clone(), payload };
         Letter { event, enclosure: Enclosure::None }
     }
 
-    fn request_id(&self) -> RequestId {
+    pub(super) fn request_id(&self) -> RequestId {
         RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
     }
 

@@ -60,8 +60,8 @@ impl Census {
     /// Counts a connection. False if the user has as many as it may.
     pub fn connect(&self, identity: &Identity, per_user_max: usize) -> bool {
         let mut tenants = self.lock();
-        let tenant = tenants.entry(Arc::clone(&identity.tenant)).or_default();
-        let user = tenant.users.entry(identity.user.clone()).or_default();
+        let tenant = tenants.entry(identity.tenant().into()).or_default();
+        let user = tenant.users.entry(identity.user().into()).or_default();
         if *user as usize >= per_user_max {
             return false;
         }
@@ -73,15 +73,15 @@ impl Census {
     /// Counts it out again.
     pub fn disconnect(&self, identity: &Identity) {
         let mut tenants = self.lock();
-        let Some(tenant) = tenants.get_mut(&identity.tenant) else { return };
+        let Some(tenant) = tenants.get_mut(identity.tenant()) else { return };
         tenant.connections = tenant.connections.saturating_sub(1);
-        if let Some(user) = tenant.users.get_mut(&identity.user) {
+        if let Some(user) = tenant.users.get_mut(identity.user()) {
             *user -= 1;
             if *user == 0 {
-                tenant.users.remove(&identity.user);
+                tenant.users.remove(identity.user());
             }
         }
-        Self::tidy(&mut tenants, &identity.tenant);
+        Self::tidy(&mut tenants, identity.tenant());
     }
 
     /// Counts a channel that wakes (`true`) or goes to sleep.

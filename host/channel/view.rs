@@ -175,12 +175,12 @@ impl Channel for View {
         self.lock().state_bytes
     }
 
-    fn members(&self) -> Vec<(MemberId, Arc<Identity>)> {
-        self.lock().roster.iter().map(|recipient| (recipient.member, Arc::clone(&recipient.identity))).collect()
+    fn members(&self) -> Vec<(MemberId, Identity)> {
+        self.lock().roster.iter().map(|recipient| (recipient.member, recipient.identity.clone())).collect()
     }
 
-    fn member(&self, id: MemberId) -> Option<Arc<Identity>> {
-        self.lock().roster.find(id).map(|recipient| Arc::clone(&recipient.identity))
+    fn member(&self, id: MemberId) -> Option<Identity> {
+        self.lock().roster.find(id).map(|recipient| recipient.identity.clone())
     }
 
     fn stats(&self) -> Stats {

@@ -25,6 +25,7 @@ pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
 pub use source::{Environment, Overrides};
 
 use crate::limits::NodeLimits;
+use crate::protocol::capability::Capability;
 
 /// A checked configuration.
 #[derive(Clone)]
@@ -90,32 +91,6 @@ pub struct PluginConfig {
     /// What it may import beside `channel`, which every plugin may.
     #[serde(default)]
     pub grants: Vec<Capability>,
-}
-
-/// An interface of the WIT package that a plugin imports only if it was granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Capability {
-    /// Durable key-value state.
-    Kv,
-    /// The durable log.
-    Log,
-    /// Lines for the operator.
-    Logging,
-    /// Numbers about the mount.
-    Stats,
-}
-
-impl Capability {
-    /// The name of the interface in the WIT package.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kv => "kv",
-            Self::Log => "log",
-            Self::Logging => "logging",
-            Self::Stats => "stats",
-        }
-    }
 }
 
 impl Config {

@@ -95,7 +95,7 @@ impl Special {
                 Audience::Except(member) => special.add(*member, roster),
                 Audience::Only(members) => members.iter().for_each(|member| special.add(*member, roster)),
                 Audience::User(user) => {
-                    let theirs = roster.iter().filter(|recipient| *recipient.identity.user == **user);
+                    let theirs = roster.iter().filter(|recipient| recipient.identity.user() == &**user);
                     theirs.for_each(|recipient| special.add(recipient.member, roster));
                 }
             }
@@ -116,12 +116,14 @@ impl Special {
 
 impl SpecialMember {
     fn receives(&self, frame: &Outgoing) -> bool {
-        let present = frame.event >= self.from && frame.event < self.until;
+        let (joined, left) = (frame.event >= self.from, frame.event >= self.until);
+        // It joined and then left, or left and then joined again.
+        let present = if self.from <= self.until { joined && !left } else { joined || !left };
         match &frame.audience {
             Audience::All => present,
             Audience::Except(member) => present && *member != self.recipient.member,
             Audience::Only(members) => members.contains(&self.recipient.member),
-            Audience::User(user) => present && self.recipient.identity.user == *user,
+            Audience::User(user) => present && self.recipient.identity.user() == &**user,
         }
     }
 }

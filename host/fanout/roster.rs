@@ -17,7 +17,7 @@ pub struct Recipient {
     /// Its id.
     pub member: MemberId,
     /// Whose connection it is.
-    pub identity: Arc<Identity>,
+    pub identity: Identity,
     /// The way to it.
     pub outbox: Arc<Outbox>,
 }

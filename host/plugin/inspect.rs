@@ -10,7 +10,7 @@ use wasmparser::{
 
 use crate::limits::FLATTENED_INSTANCES_MAX;
 use crate::plugin::PluginError;
-use crate::plugin::imports::Capability;
+use crate::protocol::capability::Capability;
 
 /// The contract this host speaks: patch versions of it are accepted.
 pub const CONTRACT: &str = "hotbay:channel";
@@ -78,8 +78,8 @@ impl Inspection {
         match self.needs.difference(grants).next() {
             None => Ok(()),
             Some(missing) => Err(PluginError::NotGranted {
-                import: format!("{CONTRACT}/{}@{}", missing.interface(), self.contract_version),
-                granted: grants.iter().map(|grant| grant.interface()).collect::<Vec<_>>().join(", "),
+                import: format!("{CONTRACT}/{}@{}", missing.as_str(), self.contract_version),
+                granted: grants.iter().map(|grant| grant.as_str()).collect::<Vec<_>>().join(", "),
             }),
         }
     }
@@ -123,7 +123,7 @@ fn needed(import: &str, contract_version: &str) -> Result<Option<Capability>, Pl
         if matches!(interface, "channel" | "types" | "handler") {
             return Ok(None);
         }
-        let capability = Capability::ALL.into_iter().find(|capability| capability.interface() == interface);
+        let capability = Capability::ALL.into_iter().find(|capability| capability.as_str() == interface);
         return capability.map(Some).ok_or_else(never);
     }
     let inert = WASI.iter().any(|(known, interfaces)| *known == package && interfaces.contains(&interface));

@@ -198,9 +198,9 @@ pub(super) mod convert {
 
     pub(in crate::plugin) fn identity(identity: &Identity) -> types::Identity {
         types::Identity {
-            user: identity.user.to_string(),
-            role: identity.role.to_string(),
-            claims: identity.claims.to_string(),
+            user: identity.user().to_owned(),
+            role: identity.role().to_owned(),
+            claims: identity.claims().to_owned(),
         }
     }
 
@@ -213,7 +213,7 @@ pub(super) mod convert {
             }),
             Event::Leave { member, identity, why, frame } => wit::Event::Leave(wit::Left {
                 member: member.0,
-                user: identity.user.to_string(),
+                user: identity.user().to_owned(),
                 why: match why {
                     LeaveReason::Asked => wit::LeaveReason::Asked,
                     LeaveReason::Disconnected => wit::LeaveReason::Disconnected,
@@ -223,7 +223,7 @@ pub(super) mod convert {
             }),
             Event::Message { member, identity, payload } => wit::Event::Message(wit::Message {
                 member: member.0,
-                user: identity.user.to_string(),
+                user: identity.user().to_owned(),
                 payload: to_wit(payload)?,
             }),
             Event::Timer { name, .. } => wit::Event::Timer(name.clone()),
@@ -241,7 +241,7 @@ pub(super) mod convert {
                 query: http.query.clone(),
                 headers: http.headers.clone(),
                 body: http.body.to_vec(),
-                identity: http.identity.as_deref().map(identity),
+                identity: http.identity.as_ref().map(identity),
             }),
         })
     }

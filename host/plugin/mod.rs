@@ -26,11 +26,11 @@ use crate::limits::{MountLimits, NodeLimits};
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::compile::{Artifacts, Digest};
 use crate::plugin::state::State;
+use crate::protocol::capability::Capability;
 
 pub use crate::plugin::effects::{Effects, Timer};
 pub use crate::plugin::engine::{TICK, mappings_needed};
 pub use crate::plugin::fault::Fault;
-pub use crate::plugin::imports::Capability;
 pub use crate::plugin::instance::{Instance, Opening};
 pub use crate::plugin::router::{Router, Routing};
 pub use crate::plugin::state::{Channel, ReadFuture, Stats};

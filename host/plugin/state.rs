@@ -42,9 +42,9 @@ pub trait Channel: Send + Sync {
     /// Bytes of keys and values in the state, as last committed.
     fn state_bytes(&self) -> u64;
     /// The members, as they are after the joins and leaves of the batch under way.
-    fn members(&self) -> Vec<(MemberId, Arc<Identity>)>;
+    fn members(&self) -> Vec<(MemberId, Identity)>;
     /// One of them.
-    fn member(&self, id: MemberId) -> Option<Arc<Identity>>;
+    fn member(&self, id: MemberId) -> Option<Identity>;
     /// Numbers about the mount.
     fn stats(&self) -> Stats;
     /// How many timers are set, for their bound.

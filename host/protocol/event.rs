@@ -21,7 +21,7 @@ pub enum Event {
         /// The new member.
         member: MemberId,
         /// Whose connection it is.
-        identity: Arc<Identity>,
+        identity: Identity,
         /// The frame that asked for it, if one did.
         frame: Option<Payload>,
     },
@@ -30,7 +30,7 @@ pub enum Event {
         /// Who.
         member: MemberId,
         /// Whose connection it was.
-        identity: Arc<Identity>,
+        identity: Identity,
         /// Why.
         why: LeaveReason,
         /// The frame that asked for it, if one did.
@@ -41,7 +41,7 @@ pub enum Event {
         /// Who.
         member: MemberId,
         /// Whose connection it is.
-        identity: Arc<Identity>,
+        identity: Identity,
         /// What.
         payload: Payload,
     },
@@ -60,6 +60,8 @@ pub enum Event {
         payload: Payload,
         /// Who waits for the outcome, if anybody.
         request: Option<RequestId>,
+        /// A retry with the same key gets the first answer; the answer is kept with the batch's writes.
+        idempotency_key: Option<Box<str>>,
         /// Publishes from channel to channel before this one.
         hops: u8,
     },
@@ -137,7 +139,7 @@ pub struct HttpRequest {
     /// The body.
     pub body: bytes::Bytes,
     /// Absent where the mount asks for no token.
-    pub identity: Option<Arc<Identity>>,
+    pub identity: Option<Identity>,
 }
 
 /// An answer to an HTTP request.

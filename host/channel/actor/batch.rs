@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::channel::actor::Actor;
 use crate::channel::core::BatchId;
 use crate::channel::mailbox::{Enclosure, Letter, Reply};
+use crate::channel::publish::encode_position;
 use crate::fanout::{Change, Plan, plan};
 use crate::limits::PUBLISH_HOPS_MAX;
 use crate::plugin::{Channel as _, Effects};
@@ -14,7 +15,7 @@ use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, So
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::Refusal;
-use crate::store::{Commit, LogEntry, Writes};
+use crate::store::{Answer, Commit, LogEntry, Writes};
 use crate::telemetry::{self, now_ms};
 
 /// A batch that ran, until it may be seen.
@@ -157,6 +158,18 @@ impl Actor {
                 None => drop(claim.durable_timers.remove(name)),
             }
         }
+        let position = (claim.fence.epoch, claim.fence.seq + 1);
+        let answers = batch.events.iter().zip(0_u32..).filter_map(|(event, index)| {
+            let Event::Publish { source: Source::Api(sender), idempotency_key: Some(key), .. } = event else { return None };
+            let rejected = effects.rejects.iter().any(|(rejected, _)| *rejected == index);
+            (!rejected).then(|| Answer {
+                sender: sender.to_string(),
+                key: key.to_string(),
+                answer: encode_position(position),
+                at_ms: batch.now_ms,
+            })
+        });
+        let answers = answers.collect();
         let length = next + appends.len() as u64 - first;
         let trim_before = effects.trim_before.max(over(length, self.channel.logic.limits.log_entries_max).map(|over| first + over));
         Writes {
@@ -165,7 +178,7 @@ impl Actor {
             replaces: std::mem::take(&mut effects.replaces).into_iter().collect(),
             trim_before,
             timers: timers.into_iter().collect(),
-            answers: Vec::new(),
+            answers,
             saved: None,
         }
     }
@@ -264,7 +277,7 @@ impl Actor {
         }
         let directory = Arc::clone(&self.directory);
         let source = Source::Channel(from.name().into());
-        let event = Event::Publish { source, payload, request: None, hops: hops + 1 };
+        let event = Event::Publish { source, payload, request: None, idempotency_key: None, hops: hops + 1 };
         telemetry::spawn("publish", async move {
             let Ok(mut channel) = directory.get(&to, &logic) else { return };
             let letter = Letter { event, enclosure: Enclosure::None };

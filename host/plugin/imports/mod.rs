@@ -15,35 +15,7 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::plugin::PluginError;
 use crate::plugin::bindings::hotbay::channel as wit;
 use crate::plugin::state::State;
-
-/// A capability that can be granted. `channel` and the inert WASI need no grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Capability {
-    /// `hotbay:channel/kv`.
-    Kv,
-    /// `hotbay:channel/log`.
-    Log,
-    /// `hotbay:channel/logging`.
-    Logging,
-    /// `hotbay:channel/stats`.
-    Stats,
-}
-
-impl Capability {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::Kv, Self::Log, Self::Logging, Self::Stats];
-
-    /// The interface's name within the package.
-    pub fn interface(self) -> &'static str {
-        match self {
-            Self::Kv => "kv",
-            Self::Log => "log",
-            Self::Logging => "logging",
-            Self::Stats => "stats",
-        }
-    }
-}
+use crate::protocol::capability::Capability;
 
 /// A linker with exactly what was granted.
 pub(super) fn linker(engine: &Engine, grants: &BTreeSet<Capability>) -> Result<Linker<State>, PluginError> {
