@@ -59,8 +59,8 @@ impl Failure {
     }
 
     /// Something else failed.
-    fn other(message: impl ToString) -> Self {
-        Self { message: message.to_string(), code: 1 }
+    fn other(cause: impl std::error::Error) -> Self {
+        Self { message: cause.to_string(), code: 1 }
     }
 }
 

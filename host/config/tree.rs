@@ -186,7 +186,7 @@ impl Node {
 
     /// The value as TOML on one line, cut if long.
     pub(super) fn shown(&self) -> String {
-        let whole = self.raw.as_ref().map_or_else(|| self.value.to_string(), |raw| format!("{raw:?}"));
+        let whole = self.raw.clone().unwrap_or_else(|| self.value.to_string());
         match whole.char_indices().nth(SHOWN_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &whole[..end]),
             None => whole,

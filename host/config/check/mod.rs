@@ -87,7 +87,7 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
         return Err(ConfigErrors(errors));
     }
     let Settings { listen, data_dir, development, log, limits, .. } = settings;
-    Ok(Config { listen, data_dir, development, log, limits, keys, plugins, mounts, warnings, file })
+    Ok(Config { file, listen, data_dir, development, log, limits, keys, plugins, mounts, warnings })
 }
 
 impl Check<'_> {
