@@ -33,7 +33,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`retryable`](StoreError::retryable) a caller either repeats the very same commit or gives the channel up and
     /// acquires it anew; it never sends other writes under the same fence, which could be taken for done.
     ///
-    /// A commit may be sent before the one before it was answered. If that one fails, this one fails with it or is
+    /// A commit may be sent before the one before it was answered; their order is that in which the futures are first
+    /// polled. If the first one fails, this one fails with it or is
     /// [`OutOfOrder`](StoreError::OutOfOrder); repeat them in order.
     fn commit(&self, commit: Arc<Commit>) -> StoreFuture<'_, Committed>;
 

@@ -51,13 +51,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         results.sort_by_key(|(commits, _)| *commits);
         let (commits, latencies) = &results[ROUNDS / 2];
         let per_second = *commits as f64 / ROUND.as_secs_f64();
-        let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize];
+        let at = |percent| latencies[(latencies.len() - 1) * percent / 100];
         let durable = format!("{durability:?}").to_lowercase();
         println!(
             "{rows:>6} {in_flight:>9} {durable:>10} {:>10.0} {per_second:>10.0} {:>9.1?} {:>9.1?}",
             per_second * rows as f64,
-            at(0.5),
-            at(0.99),
+            at(50),
+            at(99),
         );
     }
     Ok(())

@@ -76,13 +76,13 @@ mod tests {
         let kind = |code| from_code(code, "message", Path::new("/")).kind();
 
         assert_eq!(kind(5), "busy");
-        assert_eq!(kind(6 | 2 << 8), "busy");
+        assert_eq!(kind(6 + (2 << 8)), "busy");
         assert_eq!(kind(13), "full");
-        assert_eq!(kind(11 | 1 << 8), "corrupt");
+        assert_eq!(kind(11 + (1 << 8)), "corrupt");
         assert_eq!(kind(26), "corrupt");
-        assert_eq!(kind(10 | 4 << 8), "io");
+        assert_eq!(kind(10 + (4 << 8)), "io");
         assert_eq!(kind(14), "io");
         assert_eq!(kind(8), "io");
-        assert_eq!(kind(19 | 8 << 8), "constraint");
+        assert_eq!(kind(19 + (8 << 8)), "constraint");
     }
 }

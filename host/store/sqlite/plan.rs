@@ -29,6 +29,9 @@ pub(super) struct ChannelRow {
     pub(super) state_bytes: u64,
 }
 
+/// A state key or a timer of a channel.
+pub(super) type Named<'a> = (i64, &'a str);
+
 /// A changed row: how it was found and what it becomes.
 #[derive(Debug)]
 pub(super) struct Changed {
@@ -42,9 +45,9 @@ pub(super) struct Changed {
 pub(super) struct Plan<'a> {
     rows: HashMap<i64, (ChannelRow, ChannelRow)>,
     /// Bytes of the values that exist, by channel and key.
-    sizes: HashMap<(i64, &'a str), u64>,
-    state: HashMap<(i64, &'a str), Option<&'a Bytes>>,
-    timers: HashMap<(i64, &'a str), Option<u64>>,
+    sizes: HashMap<Named<'a>, u64>,
+    state: HashMap<Named<'a>, Option<&'a Bytes>>,
+    timers: HashMap<Named<'a>, Option<u64>>,
     replaces: HashMap<(i64, u64), &'a Bytes>,
     saved: HashMap<i64, Saved<'a>>,
     pub(super) appends: Vec<(i64, &'a LogEntry)>,
@@ -71,7 +74,7 @@ pub(super) struct Sweep {
 impl<'a> Plan<'a> {
     /// `rows` are the channels of the group's commits, `sizes` the bytes of the state values that exist among those
     /// which the commits write.
-    pub(super) fn new(rows: HashMap<i64, ChannelRow>, sizes: HashMap<(i64, &'a str), u64>) -> Self {
+    pub(super) fn new(rows: HashMap<i64, ChannelRow>, sizes: HashMap<Named<'a>, u64>) -> Self {
         Self { rows: rows.into_iter().map(|(channel, row)| (channel, (row, row))).collect(), sizes, ..Self::default() }
     }
 
@@ -158,7 +161,7 @@ impl<'a> Plan<'a> {
     }
 
     /// State values to write, and keys to delete, in the order of the table.
-    pub(super) fn state(&self) -> (Vec<(i64, &'a str, &'a Bytes)>, Vec<(i64, &'a str)>) {
+    pub(super) fn state(&self) -> (Vec<(i64, &'a str, &'a Bytes)>, Vec<Named<'a>>) {
         let values = self.state.iter();
         let mut puts: Vec<_> = values.filter_map(|(&(channel, key), value)| Some((channel, key, (*value)?))).collect();
         puts.sort_unstable_by_key(|&(channel, key, _)| (channel, key));
@@ -166,7 +169,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Timers to set and to cancel.
-    pub(super) fn timers(&self) -> (Vec<(i64, &'a str, u64)>, Vec<(i64, &'a str)>) {
+    pub(super) fn timers(&self) -> (Vec<(i64, &'a str, u64)>, Vec<Named<'a>>) {
         let set = self.timers.iter().filter_map(|(&(channel, name), due_ms)| Some((channel, name, (*due_ms)?)));
         (set.collect(), sorted_absent(&self.timers))
     }
@@ -188,7 +191,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn sorted_absent<'a, T>(entries: &HashMap<(i64, &'a str), Option<T>>) -> Vec<(i64, &'a str)> {
+fn sorted_absent<'a, T>(entries: &HashMap<Named<'a>, Option<T>>) -> Vec<Named<'a>> {
     let mut keys: Vec<_> = entries.iter().filter(|(_, value)| value.is_none()).map(|(&key, _)| key).collect();
     keys.sort_unstable();
     keys

@@ -31,6 +31,12 @@ impl RowsStatement {
         Self { sizes }
     }
 
+    /// For rows of the second size.
+    #[cfg(test)]
+    pub(super) fn sql(&self) -> &str {
+        self.sizes[1].as_str()
+    }
+
     /// Runs it for all rows; `bind` adds a row's columns. Answers how many rows were changed.
     pub(super) async fn execute<T>(
         &self,

@@ -78,8 +78,9 @@ impl GroupWriter for SqliteWriter {
     }
 }
 
-/// The statements over many rows.
-struct Statements {
+/// The statements over many rows. A table is always searched by the rows of the list, never walked through: `CROSS JOIN`
+/// fixes that order, and a pair `IN (VALUES …)` without it would not use the index.
+pub(super) struct Statements {
     rows: RowsStatement,
     state_sizes: RowsStatement,
     fence: RowsStatement,
@@ -98,14 +99,34 @@ struct Statements {
 }
 
 impl Statements {
-    fn new() -> Self {
+    #[cfg(test)]
+    pub(super) fn all(&self) -> [&RowsStatement; 15] {
+        [
+            &self.rows,
+            &self.state_sizes,
+            &self.fence,
+            &self.state_put,
+            &self.state_delete,
+            &self.log_append,
+            &self.log_replace,
+            &self.log_sweep,
+            &self.timer_set,
+            &self.timer_cancel,
+            &self.answer_put,
+            &self.acquire_before,
+            &self.acquire,
+            &self.saved_take,
+            &self.timers_of,
+        ]
+    }
+
+    pub(super) fn new() -> Self {
         let sql = RowsStatement::new;
         Self {
             rows: sql(
                 "SELECT id, epoch, seq, log_stored, log_first, log_next, state_bytes FROM channel WHERE id IN ($rows)",
                 1,
             ),
-            // CROSS JOIN keeps SQLite from walking through the table instead of the list.
             state_sizes: sql(
                 "SELECT asked.column1, length(state.value) FROM (VALUES $rows) AS asked \
                  CROSS JOIN state ON state.channel = asked.column2 AND state.key = asked.column3",
@@ -122,7 +143,11 @@ impl Statements {
                  ON CONFLICT (channel, key) DO UPDATE SET value = excluded.value",
                 3,
             ),
-            state_delete: sql("DELETE FROM state WHERE (channel, key) IN (VALUES $rows)", 2),
+            state_delete: sql(
+                "DELETE FROM state WHERE (channel, key) IN (SELECT state.channel, state.key FROM (VALUES $rows) AS gone \
+                 CROSS JOIN state ON state.channel = gone.column1 AND state.key = gone.column2)",
+                2,
+            ),
             log_append: sql(
                 "INSERT INTO log (channel, offset, at_ms, data) SELECT * FROM (VALUES $rows) WHERE column1 IS NOT NULL",
                 4,
@@ -142,14 +167,22 @@ impl Statements {
                  ON CONFLICT (channel, name) DO UPDATE SET due_ms = excluded.due_ms",
                 3,
             ),
-            timer_cancel: sql("DELETE FROM timer WHERE (channel, name) IN (VALUES $rows)", 2),
+            timer_cancel: sql(
+                "DELETE FROM timer WHERE (channel, name) IN (SELECT timer.channel, timer.name FROM (VALUES $rows) AS gone \
+                 CROSS JOIN timer ON timer.channel = gone.column1 AND timer.name = gone.column2)",
+                2,
+            ),
             // REPLACE, so that an answer given anew after its time gets a new id, and with it its place by age.
             answer_put: sql(
                 "INSERT OR REPLACE INTO answer (channel, sender, key, at_ms, answer) \
                  SELECT * FROM (VALUES $rows) WHERE column1 IS NOT NULL",
                 5,
             ),
-            acquire_before: sql("SELECT id, epoch, seq FROM channel WHERE (tenant, name) IN (VALUES $rows)", 2),
+            acquire_before: sql(
+                "SELECT channel.id, channel.epoch, channel.seq FROM (VALUES $rows) AS asked \
+                 CROSS JOIN channel ON channel.tenant = asked.column1 AND channel.name = asked.column2",
+                2,
+            ),
             acquire: sql(
                 "INSERT INTO channel (tenant, name, owner, epoch, acquired_ms) \
                  SELECT column1, column2, column3, 1, CAST(unixepoch('subsec') * 1000 AS INTEGER) \

@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+use sqlx::{AssertSqlSafe, Row};
+
+use super::super::write::Statements;
 use super::{Fixture, after, appends, commit, entry, name, offsets, put};
 use crate::store::{Committed, Store, StoreError, Writes};
 
@@ -253,4 +256,21 @@ async fn channels_of_two_tenants_with_one_name_are_two() {
 
     assert_ne!(mine.fence.channel, theirs.fence.channel);
     assert_eq!(theirs.fence.epoch, 1);
+}
+
+/// Goal: no write becomes slower with the number of rows that others have.
+#[tokio::test]
+async fn no_statement_of_a_group_walks_through_a_table() {
+    let fixture = Fixture::new().await;
+    let mut connection = fixture.stranger().await;
+    let tables = ["channel", "state", "log", "timer", "saved", "answer"];
+
+    for statement in Statements::new().all() {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql()));
+        for step in sqlx::query(explain).fetch_all(&mut connection).await.unwrap() {
+            let step: String = step.get("detail");
+            let scanned = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+            assert!(scanned.is_none_or(|scanned| !tables.contains(&scanned)), "{step}: {}", statement.sql());
+        }
+    }
 }
