@@ -4,6 +4,7 @@ pub mod auth;
 pub mod channel;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod fanout;
 pub mod limits;
 pub mod outbox;

@@ -257,6 +257,7 @@ pub(super) mod convert {
             types::RefusalCode::Conflict => RefusalCode::Conflict,
             types::RefusalCode::Unavailable => RefusalCode::Unavailable,
             types::RefusalCode::Fault => RefusalCode::Fault,
+            types::RefusalCode::Lost => RefusalCode::Lost,
         };
         Refusal::new(code, refusal.message)
     }
@@ -272,6 +273,7 @@ pub(super) mod convert {
             RefusalCode::Conflict => types::RefusalCode::Conflict,
             RefusalCode::Unavailable => types::RefusalCode::Unavailable,
             RefusalCode::Fault => types::RefusalCode::Fault,
+            RefusalCode::Lost => types::RefusalCode::Lost,
         };
         types::Refusal { code, message: refusal.message.to_string() }
     }

@@ -23,6 +23,8 @@ pub enum RefusalCode {
     Unavailable,
     /// The plugin failed; nothing was changed.
     Fault,
+    /// Frames for this client were dropped, because it read too slowly.
+    Lost,
 }
 
 impl RefusalCode {
@@ -38,6 +40,7 @@ impl RefusalCode {
             Self::Conflict => "conflict",
             Self::Unavailable => "unavailable",
             Self::Fault => "fault",
+            Self::Lost => "lost",
         }
     }
 
@@ -51,7 +54,7 @@ impl RefusalCode {
             Self::TooLarge => 413,
             Self::RateLimited => 429,
             Self::Fault => 500,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::Lost => 503,
         }
     }
 }

@@ -64,7 +64,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`IDEMPOTENCY_WINDOW_MS`](crate::limits::IDEMPOTENCY_WINDOW_MS) at `now_ms`.
     fn answer<'a>(
         &'a self,
-        channel: ChannelKey,
+        channel: &'a ChannelName,
         sender: &'a str,
         key: &'a str,
         now_ms: u64,

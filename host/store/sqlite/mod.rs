@@ -90,7 +90,7 @@ impl Store for SqliteStore {
 
     fn answer<'a>(
         &'a self,
-        channel: ChannelKey,
+        channel: &'a ChannelName,
         sender: &'a str,
         key: &'a str,
         now_ms: u64,

@@ -111,13 +111,16 @@ impl Reader {
 
     pub(super) async fn answer(
         &self,
-        channel: ChannelKey,
+        channel: &ChannelName,
         sender: &str,
         key: &str,
         now_ms: u64,
     ) -> Result<Option<Bytes>, StoreError> {
-        let query = sqlx::query("SELECT answer FROM answer WHERE channel = ? AND sender = ? AND key = ? AND at_ms > ?")
-            .bind(channel.0)
+        let sql = "SELECT answer FROM answer WHERE channel = (SELECT id FROM channel WHERE tenant = ? AND name = ?) \
+                   AND sender = ? AND key = ? AND at_ms > ?";
+        let query = sqlx::query(sql)
+            .bind(channel.tenant().to_owned())
+            .bind(channel.name().to_owned())
             .bind(sender.to_owned())
             .bind(key.to_owned())
             // Younger than the window; at its end an answer may be deleted.

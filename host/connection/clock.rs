@@ -1,0 +1,159 @@
+//! One timer wheel for all connections: pings, missing pongs, messages that take too long, tokens that expire. A connection
+//! costs a visit every few seconds, no task and no timer of its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::connection::Endpoint;
+use crate::outbox::Outbox;
+use crate::protocol::close::Close;
+use crate::protocol::frame::Delivery;
+use crate::telemetry::now_ms;
+
+const TICK_MS: u64 = 100;
+/// Visits further away than the wheel is round are made earlier, and made again.
+const SLOTS: usize = 512;
+/// An empty ping (RFC 6455 §5.5.2).
+const PING: Bytes = Bytes::from_static(&[0x89, 0x00]);
+
+/// What the clock knows of a connection.
+pub(super) struct Pulse {
+    outbox: Arc<Outbox>,
+    interval_ms: u64,
+    timeout_ms: u64,
+    message_ms_max: u64,
+    expires_ms: u64,
+    /// When something last came in.
+    heard_ms: AtomicU64,
+    pinged_ms: AtomicU64,
+    /// When the message that is coming in began; 0 between messages.
+    message_since_ms: AtomicU64,
+}
+
+impl Pulse {
+    pub(super) fn new(outbox: Arc<Outbox>, endpoint: &Endpoint, expires_ms: Option<u64>, now_ms: u64) -> Self {
+        Self {
+            outbox,
+            interval_ms: endpoint.heartbeat_interval_ms,
+            timeout_ms: endpoint.heartbeat_timeout_ms,
+            message_ms_max: endpoint.logic.limits.message_ms_max,
+            expires_ms: expires_ms.unwrap_or(u64::MAX),
+            heard_ms: AtomicU64::new(now_ms),
+            pinged_ms: AtomicU64::new(now_ms),
+            message_since_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Something came in; whether it ended within a message.
+    pub(super) fn heard(&self, now_ms: u64, in_message: bool) {
+        self.heard_ms.store(now_ms, Ordering::Relaxed);
+        if !in_message {
+            self.message_since_ms.store(0, Ordering::Relaxed);
+        } else if self.message_since_ms.load(Ordering::Relaxed) == 0 {
+            self.message_since_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Does what is due and returns when to come again; `None` when the connection is closed.
+    fn visit(&self, now_ms: u64) -> Option<u64> {
+        let since_ms = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
+        if self.expires_ms <= now_ms {
+            self.outbox.close(Close::EXPIRED);
+            return None;
+        }
+        if since_ms(&self.heard_ms) >= self.timeout_ms {
+            metrics::counter!("hotbay_heartbeat_timeouts_total").increment(1);
+            self.outbox.abort();
+            return None;
+        }
+        let message_since_ms = self.message_since_ms.load(Ordering::Relaxed);
+        if message_since_ms != 0 && now_ms.saturating_sub(message_since_ms) >= self.message_ms_max {
+            self.outbox.close(Close::MESSAGE_DEADLINE);
+            return None;
+        }
+        if since_ms(&self.pinged_ms) >= self.interval_ms {
+            self.pinged_ms.store(now_ms, Ordering::Relaxed);
+            self.outbox.send(PING, Delivery::HIGH);
+        }
+        let ping_at_ms = self.pinged_ms.load(Ordering::Relaxed) + self.interval_ms;
+        let dead_at_ms = self.heard_ms.load(Ordering::Relaxed) + self.timeout_ms;
+        // A message may begin right after this visit.
+        let slow_at_ms = now_ms + self.message_ms_max;
+        Some(ping_at_ms.min(dead_at_ms).min(slow_at_ms).min(self.expires_ms))
+    }
+}
+
+/// The wheel.
+pub struct Clock {
+    wheel: Mutex<Wheel>,
+}
+
+struct Wheel {
+    slots: Vec<Vec<Weak<Pulse>>>,
+    /// The tick whose slot comes next.
+    tick: u64,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        let wheel = Wheel { slots: vec![Vec::new(); SLOTS], tick: now_ms() / TICK_MS };
+        Self { wheel: Mutex::new(wheel) }
+    }
+
+    /// Watches over a connection until it is dropped.
+    pub(super) fn add(&self, pulse: &Arc<Pulse>) {
+        let soon_ms = pulse.interval_ms.min(pulse.message_ms_max).min(pulse.timeout_ms);
+        let at_ms = now_ms().saturating_add(soon_ms).min(pulse.expires_ms);
+        self.lock().put(Arc::downgrade(pulse), at_ms);
+    }
+
+    /// Turns the wheel until the node stops.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => self.turn(now_ms()),
+            }
+        }
+    }
+
+    fn turn(&self, now_ms: u64) {
+        loop {
+            let due = {
+                let mut wheel = self.lock();
+                // After a long pause every slot is due, and none twice.
+                wheel.tick = wheel.tick.max((now_ms / TICK_MS).saturating_sub(SLOTS as u64));
+                if wheel.tick > now_ms / TICK_MS {
+                    return;
+                }
+                let slot = (wheel.tick % SLOTS as u64) as usize;
+                wheel.tick += 1;
+                std::mem::take(&mut wheel.slots[slot])
+            };
+            for weak in due {
+                if let Some(at_ms) = weak.upgrade().and_then(|pulse| pulse.visit(now_ms)) {
+                    self.lock().put(weak, at_ms);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wheel> {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wheel {
+    fn put(&mut self, pulse: Weak<Pulse>, at_ms: u64) {
+        let latest = self.tick + SLOTS as u64 - 1;
+        let tick = at_ms.div_ceil(TICK_MS).clamp(self.tick, latest);
+        self.slots[(tick % SLOTS as u64) as usize].push(pulse);
+    }
+}

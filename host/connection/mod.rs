@@ -1,0 +1,435 @@
+//! A client's connection, from the upgrade to the end: reads its socket, holds it to its limits, hands its messages to
+//! channels, and writes what its outbox could not write at once. One task per connection, and nothing else: heartbeats and
+//! deadlines come from one [`clock`] for all.
+
+mod clock;
+pub mod handshake;
+mod rate;
+mod reader;
+mod scan;
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::channel::{Channel, Directory, Letter, Logic, Membership};
+use crate::connection::clock::Pulse;
+use crate::connection::rate::Bucket;
+use crate::connection::reader::{Inbound, Reader};
+use crate::fanout::Recipient;
+use crate::outbox::{Outbox, Progress};
+use crate::plugin::Routing;
+use crate::protocol::close::Close;
+use crate::protocol::event::{Event, LeaveReason, MemberId};
+use crate::protocol::frame::{Delivery, Payload, encode_payload};
+use crate::protocol::identity::Identity;
+use crate::protocol::name::ChannelName;
+use crate::protocol::refusal::{Refusal, RefusalCode};
+use crate::telemetry::now_ms;
+
+pub use crate::connection::clock::Clock;
+pub use crate::connection::rate::UserRates;
+
+/// How long a closed connection is still read, so that the client gets the close frame before the socket ends.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the connections of a mount share.
+pub struct Endpoint {
+    /// The mount's plugin, bounds and census.
+    pub logic: Arc<Logic>,
+    /// Whether the plugin says where each frame goes.
+    pub route: bool,
+    /// Between two pings, in milliseconds.
+    pub heartbeat_interval_ms: u64,
+    /// Without a sign of life after which the connection ends, in milliseconds.
+    pub heartbeat_timeout_ms: u64,
+    /// Buckets of users, where the mount limits them.
+    pub user_rates: UserRates,
+}
+
+/// What all connections of the node share.
+pub struct Hub {
+    /// The channels.
+    pub directory: Arc<Directory>,
+    /// Heartbeats and deadlines.
+    pub clock: Arc<Clock>,
+    next_id: AtomicU64,
+}
+
+impl Hub {
+    /// A hub without connections. Ids begin at a random place, so that they are not mistaken for those of an earlier run.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        let first = rand::random::<u32>();
+        Self { directory, clock: Arc::new(Clock::new()), next_id: AtomicU64::new(u64::from(first) << 20) }
+    }
+}
+
+/// A connection that was accepted and upgraded.
+pub struct Opened {
+    /// Its socket.
+    pub stream: TcpStream,
+    /// Bytes of the client that came with the handshake.
+    pub early: Bytes,
+    /// Whose it is.
+    pub identity: Identity,
+    /// The mount's.
+    pub endpoint: Arc<Endpoint>,
+    /// The channel it joins at once.
+    pub channel: Option<ChannelName>,
+    /// Channels it joins without waking them.
+    pub quiet: Vec<ChannelName>,
+}
+
+/// Refuses a connection that is already upgraded, for mounts whose clients cannot read an HTTP status.
+pub async fn refuse(stream: TcpStream, close: Close) {
+    let outbox = Outbox::new(stream, 1 << 10);
+    outbox.close(close);
+    linger(&outbox).await;
+}
+
+/// Runs a connection to its end.
+pub async fn run(hub: Arc<Hub>, opened: Opened) {
+    let early = opened.early.clone();
+    let mut connection = Connection::new(&hub, opened);
+    if connection.join_at_once().await {
+        connection.read_bytes(&early);
+        connection.serve().await;
+    }
+    let outbox = connection.leave_all();
+    drop(connection);
+    linger(&outbox).await;
+}
+
+struct Connection {
+    hub: Arc<Hub>,
+    endpoint: Arc<Endpoint>,
+    id: MemberId,
+    identity: Identity,
+    outbox: Arc<Outbox>,
+    pulse: Arc<Pulse>,
+    reader: Reader,
+    /// Messages read and not yet handed over.
+    inbox: VecDeque<Inbound>,
+    joined: Vec<Joined>,
+    quiet: Vec<Arc<Channel>>,
+    bucket: Option<Bucket>,
+    excess: rate::Excess,
+}
+
+struct Joined {
+    channel: Arc<Channel>,
+    membership: Membership,
+}
+
+impl Connection {
+    fn new(hub: &Arc<Hub>, opened: Opened) -> Self {
+        let Opened { stream, early: _, identity, endpoint, channel, quiet } = opened;
+        let limits = Arc::clone(&endpoint.logic.limits);
+        let id = MemberId(hub.next_id.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max));
+        let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
+        hub.clock.add(&pulse);
+        let mut connection = Self {
+            hub: Arc::clone(hub),
+            id,
+            identity,
+            pulse,
+            reader: Reader::new(&limits),
+            inbox: VecDeque::new(),
+            joined: Vec::new(),
+            quiet: Vec::new(),
+            bucket: limits.rate_per_connection.map(|rate| Bucket::new(rate, now_ms())),
+            excess: rate::Excess::default(),
+            outbox,
+            endpoint,
+        };
+        connection.join_first(channel, &quiet);
+        connection
+    }
+
+    fn recipient(&self) -> Recipient {
+        Recipient { member: self.id, identity: self.identity.clone(), outbox: Arc::clone(&self.outbox) }
+    }
+
+    fn join_first(&mut self, channel: Option<ChannelName>, quiet: &[ChannelName]) {
+        let recipient = self.recipient();
+        for name in quiet {
+            match self.hub.directory.join_quietly(name, &self.endpoint.logic, &recipient) {
+                Ok(channel) => self.quiet.push(channel),
+                Err(error) => tracing::warn!(channel = %name, %error, "a connection could not join its channel"),
+            }
+        }
+        if let Some(name) = channel {
+            match self.hub.directory.get(&name, &self.endpoint.logic) {
+                Ok(channel) => self.joined.push(Joined { channel, membership: Membership::begin() }),
+                Err(error) => {
+                    tracing::warn!(channel = %name, %error, "a connection could not join its channel");
+                    self.outbox.close(Close::INTERNAL);
+                }
+            }
+        }
+    }
+
+    /// Joins the mount's own channel. False if the connection ends here.
+    async fn join_at_once(&mut self) -> bool {
+        let recipient = self.recipient();
+        let Some(joined) = self.joined.first_mut() else { return self.outbox.closed_with().is_none() };
+        let letter = Directory::join_letter(recipient, joined.membership.clone(), None);
+        let posted = self.hub.directory.post_in_turn(&mut joined.channel, letter).await;
+        if posted.is_err() {
+            self.joined.clear();
+            self.outbox.close(Close::RESTART);
+        }
+        posted.is_ok()
+    }
+
+    /// Reads and writes until the connection ends.
+    async fn serve(&mut self) {
+        loop {
+            while let Some(inbound) = self.inbox.pop_front() {
+                match inbound {
+                    Inbound::Message(payload) => self.message(payload).await,
+                    Inbound::Close(close) => self.outbox.close_with(close.code, ""),
+                }
+            }
+            if self.inbox.capacity() > 0 {
+                self.inbox = VecDeque::new(); // Gives the memory of a burst back.
+            }
+            self.tell_about_shed_frames().await;
+            let outbox = &self.outbox;
+            let readable = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
+                Progress::Done => Poll::Ready(false),
+                Progress::Idle | Progress::Blocked => outbox.stream().poll_read_ready(cx).map(|ready| ready.is_ok()),
+            });
+            if !readable.await || !self.read() {
+                return;
+            }
+        }
+    }
+
+    /// Reads what the socket has. False at its end.
+    fn read(&mut self) -> bool {
+        let outbox = Arc::clone(&self.outbox);
+        reader::with_scratch(|scratch| match outbox.stream().try_read(scratch) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.read_bytes(&scratch[..count]);
+                true
+            }
+            Err(e) => e.kind() == std::io::ErrorKind::WouldBlock,
+        })
+    }
+
+    fn read_bytes(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let now = now_ms();
+        let replies = self.reader.read(bytes, &mut self.inbox);
+        self.pulse.heard(now, self.reader.is_in_message());
+        if !replies.is_empty() {
+            self.outbox.send(replies, Delivery::HIGH);
+        }
+        metrics::counter!("hotbay_bytes_in_total").increment(bytes.len() as u64);
+    }
+
+    /// Hands one message over. Waits while the channel's mailbox is full, so that the socket is not read meanwhile.
+    async fn message(&mut self, payload: Payload) {
+        metrics::counter!("hotbay_messages_in_total").increment(1);
+        if !self.within_rate() {
+            if self.excess.count(now_ms()) > self.endpoint.logic.limits.rate_excess_per_minute_max {
+                return self.outbox.close(Close::RATE);
+            }
+            let why = Refusal::new(RefusalCode::RateLimited, "too many messages; slow down");
+            return self.refuse(&payload, &why).await;
+        }
+        if !self.endpoint.route {
+            return self.deliver_to(0, payload).await;
+        }
+        let router = &self.endpoint.logic.router;
+        match router.route(&self.identity, now_ms(), &payload).await {
+            Ok(Routing::Deliver(name)) => match self.joined_position(&name) {
+                Some(position) => self.deliver_to(position, payload).await,
+                None => {
+                    let why = Refusal::new(RefusalCode::NotJoined, "subscribe to the channel first");
+                    self.refuse(&payload, &why).await;
+                }
+            },
+            Ok(Routing::Join(name)) => self.join(&name, payload).await,
+            Ok(Routing::Leave(name)) => self.leave(&name, payload).await,
+            Ok(Routing::Reply(reply)) => self.outbox.send(encode_payload(&reply), Delivery::HIGH),
+            Ok(Routing::Ignore) => {}
+            Ok(Routing::Refuse(why)) => self.refuse(&payload, &why).await,
+            Err(fault) => {
+                tracing::warn!(plugin = self.endpoint.logic.plugin.name(), %fault, "plugin fault in route");
+                let why = Refusal::new(RefusalCode::Fault, "the plugin failed on this message");
+                self.refuse(&payload, &why).await;
+            }
+        }
+    }
+
+    async fn deliver_to(&mut self, position: usize, payload: Payload) {
+        let Some(joined) = self.joined.get_mut(position).filter(|joined| joined.membership.is_active()) else {
+            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
+            return self.refuse(&payload, &why).await;
+        };
+        let letter = Directory::message_letter(self.id, &self.identity, payload);
+        if post(&self.hub, &self.outbox, &mut joined.channel, letter).await.is_err() {
+            self.outbox.close(Close::RESTART);
+        }
+    }
+
+    async fn join(&mut self, name: &str, frame: Payload) {
+        let logic = &self.endpoint.logic;
+        let channels_max = logic.limits.channels_per_connection_max;
+        let known = self.joined_position(name);
+        if known.is_none() {
+            self.joined.retain(|joined| joined.membership.is_active());
+            if self.joined.len() >= channels_max {
+                let why = format!("a connection may join {channels_max} channels (channels_per_connection_max)");
+                return self.refuse(&frame, &Refusal::new(RefusalCode::TooLarge, why)).await;
+            }
+        }
+        let channel = match ChannelName::new(self.identity.tenant(), name) {
+            Ok(channel) if logic.serves(name) => self.hub.directory.get(&channel, logic),
+            Ok(_) => return self.refuse(&frame, &Refusal::new(RefusalCode::NotFound, "there is no such channel")).await,
+            Err(error) => return self.refuse(&frame, &Refusal::new(RefusalCode::BadRequest, error.to_string())).await,
+        };
+        let mut channel = match channel {
+            Ok(channel) => channel,
+            Err(error) => return self.refuse(&frame, &Refusal::new(RefusalCode::Unavailable, error.to_string())).await,
+        };
+        let membership = known.map_or_else(Membership::begin, |position| self.joined[position].membership.clone());
+        let letter = Directory::join_letter(self.recipient(), membership.clone(), Some(frame));
+        if post(&self.hub, &self.outbox, &mut channel, letter).await.is_err() {
+            return self.outbox.close(Close::RESTART);
+        }
+        match known {
+            Some(position) => self.joined[position].channel = channel,
+            None => self.joined.push(Joined { channel, membership }),
+        }
+    }
+
+    async fn leave(&mut self, name: &str, frame: Payload) {
+        let Some(position) = self.joined_position(name) else {
+            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
+            return self.refuse(&frame, &why).await;
+        };
+        let mut joined = self.joined.swap_remove(position);
+        let letter = self.leave_letter(LeaveReason::Asked, Some(frame));
+        if post(&self.hub, &self.outbox, &mut joined.channel, letter).await.is_err() {
+            self.outbox.close(Close::RESTART);
+        }
+    }
+
+    fn leave_letter(&self, why: LeaveReason, frame: Option<Payload>) -> Letter {
+        let event = Event::Leave { member: self.id, identity: self.identity.clone(), why, frame };
+        Letter { event, enclosure: crate::channel::Enclosure::None }
+    }
+
+    fn joined_position(&self, name: &str) -> Option<usize> {
+        self.joined.iter().position(|joined| joined.channel.name.name() == name && joined.membership.is_active())
+    }
+
+    /// Tells the client, in the plugin's words, that its message had no effect.
+    async fn refuse(&self, frame: &Payload, why: &Refusal) {
+        metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
+        self.tell(Some(frame), why).await;
+    }
+
+    async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
+        match self.endpoint.logic.router.refused(&self.identity, now_ms(), frame, why).await {
+            Ok(Some(payload)) => self.outbox.send(encode_payload(&payload), Delivery::HIGH),
+            Ok(None) => {}
+            Err(fault) => {
+                tracing::warn!(plugin = self.endpoint.logic.plugin.name(), %fault, "plugin fault in refused");
+            }
+        }
+    }
+
+    /// A slow reader that caught up learns how much it missed.
+    async fn tell_about_shed_frames(&self) {
+        let shed = self.outbox.take_shed();
+        if shed > 0 {
+            let why = format!("{shed} messages for you were dropped because you read too slowly");
+            self.tell(None, &Refusal::new(RefusalCode::Lost, why)).await;
+        }
+    }
+
+    fn within_rate(&mut self) -> bool {
+        let now = now_ms();
+        let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now));
+        own && self.endpoint.user_rates.take(&self.identity, now)
+    }
+
+    /// Leaves every channel; what is left is the way out.
+    fn leave_all(&mut self) -> Arc<Outbox> {
+        let why = if self.outbox.closed_with().is_some() { LeaveReason::Closed } else { LeaveReason::Disconnected };
+        for mut joined in std::mem::take(&mut self.joined) {
+            if joined.membership.is_active() {
+                // A mailbox never refuses a leave for want of room.
+                drop(self.hub.directory.post(&mut joined.channel, self.leave_letter(why, None)));
+            }
+        }
+        for channel in std::mem::take(&mut self.quiet) {
+            self.hub.directory.leave_quietly(&channel, self.id);
+        }
+        self.endpoint.logic.census.disconnect(&self.identity);
+        Arc::clone(&self.outbox)
+    }
+}
+
+/// Puts a letter into a mailbox; while it is full, what waits for the client is still written.
+async fn post(
+    hub: &Hub,
+    outbox: &Outbox,
+    channel: &mut Arc<Channel>,
+    letter: Letter,
+) -> Result<(), crate::channel::LookupError> {
+    let mut waiting = hub.directory.post(channel, letter)?;
+    if waiting.is_none() {
+        return Ok(());
+    }
+    metrics::counter!("hotbay_backpressure_total").increment(1);
+    std::future::poll_fn(|cx| {
+        let posted = hub.directory.poll_post(channel, &mut waiting, cx);
+        if posted.is_pending() && outbox.poll_progress(cx) == Progress::Done {
+            return Poll::Ready(Ok(())); // The client is gone; so is its message.
+        }
+        posted
+    })
+    .await
+}
+
+/// Writes what is left, ends the sending half, and reads for a little while, so that the kernel does not throw the last
+/// frames away because the client was still sending.
+async fn linger(outbox: &Outbox) {
+    let finish = async {
+        std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
+            Progress::Done => Poll::Ready(()),
+            Progress::Idle if outbox.closed_with().is_none() => Poll::Ready(()),
+            Progress::Idle | Progress::Blocked => Poll::Pending,
+        })
+        .await;
+        if outbox.closed_with().is_none() || SockRef::from(outbox.stream()).shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        loop {
+            let ready = std::future::poll_fn(|cx| outbox.stream().poll_read_ready(cx)).await;
+            let read = reader::with_scratch(|scratch| outbox.stream().try_read(scratch));
+            match (ready, read) {
+                (Ok(()), Ok(count)) if count > 0 => {}
+                (Ok(()), Err(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    };
+    drop(tokio::time::timeout(LINGER, finish).await);
+}

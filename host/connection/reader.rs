@@ -1,0 +1,145 @@
+//! From bytes to messages: tungstenite's protocol machine, fed from one scratch buffer per thread, so that an idle
+//! connection holds next to no buffer.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::Message;
+
+use crate::connection::scan::Scan;
+use crate::limits::MountLimits;
+use crate::protocol::close::Close;
+use crate::protocol::frame::Payload;
+
+const SCRATCH_BYTES: usize = 64 << 10;
+/// What the protocol machine keeps for a connection that is between messages.
+const READ_BUFFER_BYTES: usize = 128;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// Lends this thread's buffer for one read of a socket.
+pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| work(scratch))
+}
+
+/// What came in.
+pub(super) enum Inbound {
+    /// A whole message.
+    Message(Payload),
+    /// The client closed, or broke the protocol: answer with this code and end.
+    Close(Close),
+}
+
+/// Reads one connection's frames.
+pub(super) struct Reader {
+    machine: WebSocketContext,
+    scan: Scan,
+    fragments_max: u32,
+    ended: bool,
+}
+
+impl Reader {
+    pub(super) fn new(limits: &MountLimits) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_write_buffer_size(64 << 10)
+            .max_message_size(Some(limits.message_bytes_max))
+            .max_frame_size(Some(limits.message_bytes_max));
+        Self {
+            machine: WebSocketContext::new(Role::Server, Some(config)),
+            scan: Scan::default(),
+            fragments_max: limits.message_fragments_max,
+            ended: false,
+        }
+    }
+
+    /// Takes bytes in and puts out the messages they complete; returns what the protocol itself answers (pongs).
+    pub(super) fn read(&mut self, bytes: &[u8], into: &mut VecDeque<Inbound>) -> Bytes {
+        let mut wire = Wire { input: bytes, output: Vec::new() };
+        if !self.ended {
+            if !self.scan.follow(bytes, self.fragments_max) {
+                self.end(Close::FRAGMENTS, into);
+                return Bytes::new();
+            }
+            while let Some(close) = self.step(&mut wire, into) {
+                if let Some(close) = close {
+                    self.end(close, into);
+                    break;
+                }
+            }
+            if !self.ended && self.machine.flush(&mut wire).is_err() {
+                self.end(Close::NORMAL, into);
+            }
+        }
+        wire.output.into()
+    }
+
+    /// One message. `None` when the bytes are used up, `Some(Some(_))` at the end.
+    fn step(&mut self, wire: &mut Wire<'_>, into: &mut VecDeque<Inbound>) -> Option<Option<Close>> {
+        match self.machine.read(wire) {
+            Ok(Message::Text(text)) => into.push_back(Inbound::Message(Payload::Text(text.into()))),
+            Ok(Message::Binary(bytes)) => into.push_back(Inbound::Message(Payload::Binary(bytes))),
+            Ok(Message::Close(frame)) => {
+                let code = frame.map_or(1000, |frame| frame.code.into());
+                return Some(Some(Close { code, reason: "" }));
+            }
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => return Some(Some(close_of(&error))),
+        }
+        Some(None)
+    }
+
+    fn end(&mut self, close: Close, into: &mut VecDeque<Inbound>) {
+        self.ended = true;
+        into.push_back(Inbound::Close(close));
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.scan.is_in_message()
+    }
+}
+
+/// The close code for what a client did wrong (RFC 6455 §7.4.1).
+fn close_of(error: &Error) -> Close {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. } | CapacityError::TooManyHeaders) => Close::TOO_BIG,
+        Error::Utf8(_) => Close { code: 1007, reason: "not UTF-8" },
+        Error::Protocol(ProtocolError::UnmaskedFrameFromClient) => Close { code: 1002, reason: "unmasked frame" },
+        Error::Protocol(_) => Close { code: 1002, reason: "protocol error" },
+        _ => Close::NORMAL,
+    }
+}
+
+/// Bytes in, bytes out; at the end of the input the machine is told to come back later.
+struct Wire<'a> {
+    input: &'a [u8],
+    output: Vec<u8>,
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
