@@ -201,7 +201,9 @@ impl<W: GroupWriter> Committer<W> {
     }
 
     async fn write(&mut self, group: Group, mut callers: Callers) {
-        metrics::histogram!("hotbay_commit_group_batches").record(group.commits.len() as f64);
+        if !group.commits.is_empty() {
+            metrics::histogram!("hotbay_commit_group_batches").record(group.commits.len() as f64);
+        }
         match self.writer.write(&group).await {
             Ok(written) => callers.answer(written),
             Err(StoreError::Constraint { .. }) if callers.len() > 1 => self.write_singly(group, callers).await,
