@@ -1,10 +1,15 @@
 //! Time, tasks, logs and metrics of the process.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
 
 /// Milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {
@@ -25,4 +30,72 @@ where
         count.decrement(1.0);
         result
     }))
+}
+
+/// Starts logging to standard error: text on a terminal, else one JSON object per line, unless told otherwise.
+///
+/// # Errors
+/// If the filter is not one.
+pub fn start_logging(config: &LogConfig) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|e| format!("log.filter = {:?}: {e}", config.filter))?;
+    let text = match config.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Json => false,
+        LogFormat::Text => true,
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if text { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    started.map_err(|e| e.to_string())
+}
+
+/// Starts the metrics recorder, with the buckets of its histograms and the words of its metrics.
+///
+/// # Errors
+/// If there is one already.
+pub fn start_metrics() -> Result<PrometheusHandle, String> {
+    const SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+    const COUNTS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_events".into()), &COUNTS))
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_batches".into()), &COUNTS))
+        .map_err(|e| e.to_string())?
+        .install_recorder()
+        .map_err(|e| e.to_string())?;
+    describe_metrics();
+    crate::store::describe_metrics();
+    Ok(handle)
+}
+
+fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("hotbay_sockets", "Open sockets, upgraded or not");
+    describe_gauge!("hotbay_connections", "Open WebSocket connections");
+    describe_gauge!("hotbay_channels_awake", "Channels with an actor");
+    describe_gauge!("hotbay_tasks", "Tasks by name");
+    describe_counter!("hotbay_bytes_in_total", "Bytes read from WebSocket connections");
+    describe_counter!("hotbay_messages_in_total", "Messages received");
+    describe_counter!("hotbay_frames_out_total", "Frames handed to members");
+    describe_counter!("hotbay_bytes_out_total", "Bytes of those frames");
+    describe_counter!("hotbay_batches_total", "Batches that ran");
+    describe_histogram!("hotbay_batch_events", "Events in a batch");
+    describe_histogram!("hotbay_batch_commit_seconds", "From handing a batch's writes over to their being durable");
+    describe_counter!("hotbay_plugin_cpu_microseconds_total", "Time plugins ran");
+    describe_counter!("hotbay_plugin_faults_total", "Calls into plugins that failed, by plugin and kind");
+    describe_counter!("hotbay_plugin_log_lines_dropped_total", "Log lines of plugins over their rate");
+    describe_counter!("hotbay_channel_start_failures_total", "Channels that could not be opened");
+    describe_counter!("hotbay_channel_quarantines_total", "Channels quarantined because they faulted again and again");
+    describe_counter!("hotbay_commits_given_up_total", "Batches whose writes could not be committed");
+    describe_counter!("hotbay_refusals_total", "Events refused, by code");
+    describe_counter!("hotbay_auth_refusals_total", "Requests refused for their token or origin, by reason");
+    describe_counter!("hotbay_backpressure_total", "Times a socket was not read because a mailbox was full");
+    describe_counter!("hotbay_outbox_conflated_total", "Frames replaced by a newer one for a slow reader");
+    describe_counter!("hotbay_outbox_shed_total", "Frames dropped for a slow reader");
+    describe_counter!("hotbay_slow_readers_closed_total", "Connections closed because they read too slowly");
+    describe_counter!("hotbay_heartbeat_timeouts_total", "Connections ended for missing pongs");
+    describe_counter!("hotbay_publishes_dropped_total", "Publishes from channel to channel that went nowhere");
+    describe_counter!("hotbay_publishes_refused_total", "Publishes over HTTP that were refused");
+    describe_counter!("hotbay_connections_refused_total", "Sockets closed because a limit was reached");
+    describe_counter!("hotbay_accept_errors_total", "Sockets the system could not accept");
 }

@@ -307,6 +307,16 @@ impl Directory {
         }
     }
 
+    /// Whether the node is going down.
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Told when the node goes down.
+    pub fn stop_signal(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
     /// Awake channels.
     pub fn awake_count(&self) -> usize {
         self.actors.load(Ordering::Relaxed)

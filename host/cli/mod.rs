@@ -2,6 +2,10 @@
 //! configuration or the arguments are wrong, 1 that something else failed.
 
 mod check_config;
+mod compile_worker;
+mod key;
+mod plugin;
+mod serve;
 mod token;
 
 use std::path::PathBuf;
@@ -24,15 +28,26 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     CheckConfig(check_config::CheckConfig),
     Token(token::Token),
+    #[command(subcommand)]
+    Key(key::Key),
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    #[command(hide = true)]
+    CompileWorker(compile_worker::CompileWorker),
 }
 
 impl Cli {
     /// Runs the subcommand.
     pub fn run(self, environment: &Environment) -> ExitCode {
         let done = match self.command {
+            Command::Serve(command) => command.run(environment),
             Command::CheckConfig(command) => command.run(environment),
+            Command::Key(command) => command.run(environment),
+            Command::Plugin(command) => command.run(),
+            Command::CompileWorker(command) => command.run(),
             Command::Token(command) => command.run(environment),
         };
         match done {

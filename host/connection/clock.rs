@@ -124,6 +124,20 @@ impl Clock {
         }
     }
 
+    /// Closes every connection, and waits until they have all ended.
+    pub(super) async fn close_all(&self, close: Close) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        loop {
+            let pulses: Vec<Arc<Pulse>> = self.lock().slots.iter().flatten().filter_map(Weak::upgrade).collect();
+            if pulses.is_empty() {
+                return;
+            }
+            pulses.iter().for_each(|pulse| pulse.outbox.close(close));
+            drop(pulses);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     fn turn(&self, now_ms: u64) {
         loop {
             let due = {

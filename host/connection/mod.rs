@@ -69,6 +69,11 @@ impl Hub {
         let first = rand::random::<u32>();
         Self { directory, clock: Arc::new(Clock::new()), next_id: AtomicU64::new(u64::from(first) << 20) }
     }
+
+    /// Asks every client to reconnect elsewhere, and waits until all connections have ended.
+    pub async fn close_all(&self) {
+        self.clock.close_all(Close::RESTART).await;
+    }
 }
 
 /// A connection that was accepted and upgraded.

@@ -42,7 +42,8 @@ impl Actor {
         claim.view.set_timers(self.core.timers_set());
         let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
         let cpu_ns = instance.take_cpu_ns();
-        metrics::counter!("hotbay_plugin_cpu_seconds_total_ns").increment(cpu_ns);
+        metrics::counter!("hotbay_plugin_cpu_microseconds_total").increment(cpu_ns / 1_000);
+        metrics::counter!("hotbay_batches_total").increment(1);
         metrics::histogram!("hotbay_batch_events").record(batch.events.len() as f64);
         let out = match result {
             Ok(effects) => {

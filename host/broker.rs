@@ -1,0 +1,206 @@
+//! The composition root: builds the parts in order, starts them, and stops them in the opposite order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
+use crate::config::{Config, Mount, SecretFileError};
+use crate::connection::{Clock, Endpoint, Hub, UserRates};
+use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
+use crate::server::{self, Census, MountPoint, Site};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+use crate::telemetry;
+
+/// A broker that is built and listens, but does not serve yet.
+pub struct Broker {
+    site: Arc<Site>,
+    listener: TcpListener,
+    address: SocketAddr,
+    drain: Duration,
+}
+
+/// Why the broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A signing secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// The store.
+    #[error("{path}: {error}")]
+    Store {
+        /// The database file.
+        path: String,
+        /// Why.
+        error: StoreError,
+    },
+    /// The WebAssembly runtime.
+    #[error(transparent)]
+    Runtime(PluginError),
+    /// A plugin.
+    #[error("plugin {name:?} ({path}): {error}")]
+    Plugin {
+        /// Its name in the configuration.
+        name: String,
+        /// Its file.
+        path: String,
+        /// Why.
+        error: PluginError,
+    },
+    /// The address.
+    #[error("cannot listen on {address}: {error}; is another program using it?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl Broker {
+    /// Builds everything and begins to listen.
+    ///
+    /// # Errors
+    /// If any part cannot start; the error names it and the remedy.
+    pub async fn build(config: Config, metrics: PrometheusHandle) -> Result<Self, StartError> {
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        check_mappings(&config);
+        let keys = config.open_keys()?;
+        let store = open_store(&config).await?;
+        let plugins = load_plugins(&config).await?;
+        let mut mounts = Vec::new();
+        let mut logics: BTreeMap<String, Arc<Logic>> = BTreeMap::new();
+        for mount in &config.mounts {
+            let Some(plugin) = plugins.get(&mount.plugin) else { continue };
+            let logic = Arc::new(logic(mount, plugin));
+            logics.insert(mount.name.clone(), Arc::clone(&logic));
+            let gate = keys.gate(&mount.auth, mount.origins.as_deref(), &mount.subprotocols);
+            let endpoint = Arc::new(endpoint(mount, logic));
+            mounts.push(Arc::new(MountPoint { config: mount.clone(), gate, endpoint }));
+        }
+        let owner = format!("{:016x}", rand::random::<u64>());
+        let logics = logics.into_values().collect();
+        let directory = Directory::new(Arc::clone(&store), owner, &config.limits, logics);
+        let listen = |error| StartError::Listen { address: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let site = Arc::new(Site {
+            hub: Arc::new(Hub::new(Arc::clone(&directory))),
+            publisher: Publisher::new(directory),
+            store,
+            mounts,
+            metrics,
+            limits: config.limits.clone(),
+            census: Arc::default(),
+            development: config.development,
+        });
+        Ok(Self { site, listener, address, drain: Duration::from_millis(config.limits.drain_ms_max) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then drains: no new connections, every channel finishes and commits what it has,
+    /// clients are told to reconnect. Returns whether that was done in time.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
+        let Self { site, listener, drain, .. } = self;
+        let directory = Arc::clone(&site.hub.directory);
+        let census: Arc<Census> = Arc::clone(&site.census);
+        telemetry::spawn("timers", Arc::clone(&directory).run_timers());
+        telemetry::spawn("clock", Clock::run(Arc::clone(&site.hub.clock), directory.stop_signal()));
+        let router = server::router(Arc::clone(&site));
+        let accept = server::serve(listener, router, site.limits.clone(), census, directory.stop_signal());
+        let accept = telemetry::spawn("accept", accept);
+        stop.await;
+        tracing::info!("draining");
+        let drained = tokio::time::timeout(drain, async {
+            directory.drain().await;
+            site.hub.close_all().await;
+            drop(accept.await);
+            site.store.close().await
+        });
+        match drained.await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store did not close cleanly; everything acknowledged is committed");
+                false
+            }
+            Err(_) => {
+                tracing::error!(?drain, "not everything ended in time; everything acknowledged is committed");
+                false
+            }
+        }
+    }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+    let path = config.data_dir.join("hotbay.db");
+    let store = SqliteStore::open(&path).await;
+    let store = store.map_err(|error| StartError::Store { path: path.display().to_string(), error })?;
+    Ok(Arc::new(store))
+}
+
+/// Loads all plugins; compiling, where it is needed, blocks a thread of its own.
+async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Arc<Plugin>>, StartError> {
+    let mounts = config.mounts.iter().map(|mount| &mount.limits);
+    let folder = config.data_dir.join("artifacts");
+    let runtime = Arc::new(Runtime::new(&config.limits, mounts, folder).map_err(StartError::Runtime)?);
+    let mut plugins = BTreeMap::new();
+    for (name, plugin) in &config.plugins {
+        let (runtime, name, plugin) = (Arc::clone(&runtime), name.clone(), plugin.clone());
+        let failed = |error| StartError::Plugin { name: name.clone(), path: plugin.path.display().to_string(), error };
+        let grants = plugin.grants.iter().copied().collect();
+        let (key, path) = (name.clone(), plugin.path.clone());
+        let loaded = tokio::task::spawn_blocking(move || runtime.load_file(&key, &path, &grants)).await;
+        let loaded = loaded.map_err(|e| failed(PluginError::Compile { cause: e.to_string() }))?.map_err(failed)?;
+        tracing::info!(plugin = name, digest = %loaded.digest(), "plugin loaded");
+        plugins.insert(name, Arc::new(loaded));
+    }
+    Ok(plugins)
+}
+
+fn logic(mount: &Mount, plugin: &Arc<Plugin>) -> Logic {
+    let limits = Arc::new(mount.limits.clone());
+    Logic {
+        mount: mount.name.clone(),
+        plugin: Arc::clone(plugin),
+        router: Router::new(Arc::clone(plugin), Arc::clone(&limits)),
+        limits,
+        settings: mount.settings.to_string(),
+        durability: mount.durability,
+        patterns: mount.channels.clone(),
+        census: ChannelCensus::default(),
+    }
+}
+
+fn endpoint(mount: &Mount, logic: Arc<Logic>) -> Endpoint {
+    Endpoint {
+        route: mount.route,
+        heartbeat_interval_ms: mount.heartbeat.interval_ms,
+        heartbeat_timeout_ms: mount.heartbeat.timeout_ms,
+        user_rates: UserRates::new(logic.limits.rate_per_user),
+        logic,
+    }
+}
+
+/// Awake channels take memory mappings, of which Linux allows a process so many.
+fn check_mappings(config: &Config) {
+    let allowed = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let Some(allowed) = allowed.ok().and_then(|text| text.trim().parse::<usize>().ok()) else { return };
+    let needed = mappings_needed(&config.limits);
+    if needed > allowed {
+        tracing::warn!(
+            needed,
+            allowed,
+            "limits.channels_awake_max channels may need more memory mappings than vm.max_map_count allows: lower the one or raise the other"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! `hotbay key`: API keys of application servers. Works on the data folder, whether or not a broker runs on it.
+
+use clap::{Args, Subcommand};
+use rand::Rng as _;
+use sha2::{Digest, Sha256};
+
+use super::{ConfigArgs, Failure};
+use crate::config::Environment;
+use crate::protocol::name::check_part;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{ApiKey, Store};
+use crate::telemetry::now_ms;
+
+/// Makes, lists and revokes API keys for publishing
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    Create(Create),
+    List(List),
+    Revoke(Revoke),
+}
+
+/// Makes a key and prints it, once: only its hash is stored
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// A name for it; plugins see it as the source of what is published
+    #[arg(long)]
+    name: String,
+    /// The tenant it publishes for
+    #[arg(long, default_value = "default")]
+    tenant: String,
+}
+
+/// Lists the keys that were not revoked
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Revokes a key, at once
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Its name
+    #[arg(long)]
+    name: String,
+    /// Its tenant
+    #[arg(long, default_value = "default")]
+    tenant: String,
+}
+
+impl Key {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
+        runtime.block_on(async {
+            match self {
+                Self::Create(create) => create.run(environment).await,
+                Self::List(list) => list.run(environment).await,
+                Self::Revoke(revoke) => revoke.run(environment).await,
+            }
+        })
+    }
+}
+
+async fn open(config: ConfigArgs, environment: &Environment) -> Result<SqliteStore, Failure> {
+    let config = config.load(environment)?;
+    SqliteStore::open(&config.data_dir.join("hotbay.db")).await.map_err(Failure::other)
+}
+
+impl Create {
+    async fn run(self, environment: &Environment) -> Result<(), Failure> {
+        check_part("tenant", &self.tenant).map_err(|e| Failure::usage(format!("--tenant: {e}")))?;
+        check_part("key", &self.name).map_err(|e| Failure::usage(format!("--name: {e}")))?;
+        let store = open(self.config, environment).await?;
+        let mut secret = [0_u8; 32];
+        rand::rng().fill_bytes(&mut secret);
+        let secret = format!("hb_{}", hex::encode(secret));
+        let hash = Sha256::digest(secret.as_bytes()).into();
+        let key = ApiKey { tenant: self.tenant, name: self.name, hash, created_ms: now_ms() };
+        store.insert_key(&key).await.map_err(Failure::other)?;
+        store.close().await.map_err(Failure::other)?;
+        println!("{secret}");
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let store = open(self.config, environment).await?;
+        for key in store.list_keys().await.map_err(Failure::other)? {
+            println!("{}\t{}\tcreated_ms {}", key.tenant, key.name, key.created_ms);
+        }
+        store.close().await.map_err(Failure::other)
+    }
+}
+
+impl Revoke {
+    async fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let store = open(self.config, environment).await?;
+        let revoked = store.revoke_key(&self.tenant, &self.name).await.map_err(Failure::other)?;
+        store.close().await.map_err(Failure::other)?;
+        if revoked { Ok(()) } else { Err(Failure::other(format!("the tenant {:?} has no key {:?}", self.tenant, self.name))) }
+    }
+}

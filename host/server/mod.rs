@@ -1,0 +1,57 @@
+//! HTTP: accepts sockets, serves the broker's own endpoints, and turns requests on mounts into connections or events.
+//! Only this module knows `axum` and `hyper`.
+
+mod accept;
+mod demo;
+mod health;
+mod mount;
+mod publish;
+mod respond;
+mod upgrade;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::channel::Publisher;
+use crate::connection::Hub;
+use crate::limits::NodeLimits;
+use crate::store::Store;
+
+pub use crate::server::accept::{Census, serve};
+pub use crate::server::mount::MountPoint;
+
+/// What requests need.
+pub struct Site {
+    /// Connections and channels.
+    pub hub: Arc<Hub>,
+    /// The publish API.
+    pub publisher: Publisher,
+    /// API keys, and whether writing works.
+    pub store: Arc<dyn Store>,
+    /// In the order in which they are tried.
+    pub mounts: Vec<Arc<MountPoint>>,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// Bounds of the process.
+    pub limits: NodeLimits,
+    /// Connections by tenant.
+    pub census: Arc<Census>,
+    /// Whether the demo pages are served.
+    pub development: bool,
+}
+
+/// All endpoints.
+pub fn router(site: Arc<Site>) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/channels/{channel}/publish", post(publish::publish));
+    if site.development {
+        router = router.route("/", get(demo::index)).route("/demo/chat", get(demo::chat));
+    }
+    router.fallback(mount::handle).with_state(site)
+}

@@ -1,0 +1,115 @@
+//! From an HTTP request to a connection: who it is, which channels it joins, and the raw socket behind it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::config::RefusalStyle;
+use crate::connection::{self, Opened, handshake};
+use crate::protocol::close::Close;
+use crate::protocol::identity::Identity;
+use crate::protocol::name::ChannelName;
+use crate::server::accept::{Socket, SocketSlot, TenantSlot};
+use crate::server::mount::{Match, MountPoint, auth_refusal};
+use crate::server::respond::refusal;
+use crate::server::Site;
+use crate::telemetry::{self, now_ms};
+
+/// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
+pub(super) async fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
+    let mount = found.mount;
+    let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
+        Ok(response) => response.map(|()| Body::empty()),
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let Some(on_upgrade) = parts.extensions.get::<OnUpgrade>().cloned() else {
+        return refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
+    };
+    let identity = match mount.gate.authenticate(parts, now_ms()) {
+        Ok(identity) => identity,
+        Err(error) => {
+            let response = auth_refusal(&error);
+            return refuse(mount, response, accepted, on_upgrade, "the token was refused");
+        }
+    };
+    let channel = mount.config.channel.as_ref().map(|template| found.channel(template, Some(&identity))).transpose();
+    let quiet: Result<Vec<_>, String> =
+        mount.config.auto_join.iter().map(|template| found.channel(template, Some(&identity))).collect();
+    let (channel, quiet) = match (channel, quiet) {
+        (Ok(channel), Ok(quiet)) => (channel, quiet),
+        (Err(message), _) | (_, Err(message)) => {
+            let response = refusal(StatusCode::UNAUTHORIZED, &message);
+            return refuse(mount, response, accepted, on_upgrade, "a value for the channel is missing or not allowed");
+        }
+    };
+    let Some(slot) = site.census.enter(identity.tenant(), site.limits.connections_per_tenant_max) else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
+    };
+    let logic = &mount.endpoint.logic;
+    if !logic.census.connect(&identity, logic.limits.connections_per_user_max) {
+        return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
+    }
+    let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
+    telemetry::spawn("connection", opening.run(on_upgrade));
+    accepted
+}
+
+struct Opening {
+    site: Arc<Site>,
+    mount: Arc<MountPoint>,
+    identity: Identity,
+    channel: Option<ChannelName>,
+    quiet: Vec<ChannelName>,
+    slot: TenantSlot,
+}
+
+impl Opening {
+    async fn run(self, on_upgrade: OnUpgrade) {
+        let Self { site, mount, identity, channel, quiet, slot } = self;
+        let endpoint = Arc::clone(&mount.endpoint);
+        let hub = Arc::clone(&site.hub);
+        drop((site, mount));
+        let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
+            return endpoint.logic.census.disconnect(&identity);
+        };
+        let opened = Opened { stream, early, identity, endpoint, channel, quiet };
+        // On the heap, so that what came before does not stay for as long as the connection.
+        Box::pin(connection::run(hub, opened)).await;
+        drop((slot, socket_slot));
+    }
+}
+
+/// Refuses in the mount's style: by the response, or by a close frame after the upgrade.
+fn refuse(
+    mount: &MountPoint,
+    response: Response<Body>,
+    accepted: Response<Body>,
+    on_upgrade: OnUpgrade,
+    reason: &'static str,
+) -> Response<Body> {
+    match mount.config.refusal {
+        RefusalStyle::Http => response,
+        RefusalStyle::Close => {
+            telemetry::spawn("refusal", async move {
+                if let Some((stream, slot, _)) = raw(on_upgrade).await {
+                    connection::refuse(stream, Close { code: 1008, reason }).await;
+                    drop(slot);
+                }
+            });
+            accepted
+        }
+    }
+}
+
+/// The socket itself, and what the client sent right after its handshake.
+async fn raw(on_upgrade: OnUpgrade) -> Option<(TcpStream, SocketSlot, bytes::Bytes)> {
+    let upgraded: Upgraded = on_upgrade.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Socket>>().ok()?;
+    let (stream, slot) = parts.io.into_inner().into_parts();
+    Some((stream, slot, parts.read_buf))
+}
