@@ -69,21 +69,49 @@ pub(crate) struct History {
 }
 
 /// A mark for each of the newest messages of the log, without gaps, so that the index gives the id.
-#[derive(Default, Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Retries {
     /// Id of the newest message; 0 if there is none.
     pub(crate) last: u64,
     /// Oldest first; 0 for a message without `clientId`.
     pub(crate) marks: VecDeque<u64>,
+    /// How many marks there are by their lowest bits: most new messages need no search.
+    buckets: Vec<u16>,
+}
+
+/// Buckets of marks; a power of two, a few times [`RETRY_WINDOW`].
+const BUCKETS: usize = 2_048;
+
+fn bucket(mark: u64) -> usize {
+    mark as usize & (BUCKETS - 1)
 }
 
 impl Retries {
+    /// The newest message and the marks up to it, oldest first.
+    pub(crate) fn new(last: u64, marks: impl IntoIterator<Item = u64>) -> Self {
+        let mut retries = Self { last, marks: VecDeque::new(), buckets: vec![0; BUCKETS] };
+        marks.into_iter().for_each(|mark| retries.push(last, mark));
+        retries
+    }
+
     fn push(&mut self, id: u64, mark: u64) {
         self.last = id;
-        if self.marks.len() == RETRY_WINDOW {
-            self.marks.pop_front();
+        if self.marks.len() == RETRY_WINDOW
+            && let Some(oldest) = self.marks.pop_front()
+        {
+            self.buckets[bucket(oldest)] -= 1;
         }
         self.marks.push_back(mark);
+        self.buckets[bucket(mark)] += 1;
+    }
+
+    /// The newest message with this mark.
+    fn find(&self, mark: u64) -> Option<u64> {
+        if self.buckets[bucket(mark)] == 0 {
+            return None;
+        }
+        let found = self.marks.iter().rposition(|other| *other == mark)?;
+        (self.last + 1 + found as u64).checked_sub(self.marks.len() as u64)
     }
 }
 
@@ -127,9 +155,7 @@ impl History {
             Some(retries) => retries,
             none => none.insert(read_retries(channel)),
         };
-        let sought = mark(user, client_id);
-        let found = retries.marks.iter().rposition(|mark| *mark == sought)?;
-        let id = (retries.last + 1 + found as u64).checked_sub(retries.marks.len() as u64)?;
+        let id = retries.find(mark(user, client_id))?;
         let stored = Self::get(channel, id)?;
         (stored.user_id == user && stored.client_id.as_deref() == Some(client_id)).then_some((id, stored))
     }
@@ -236,7 +262,7 @@ fn read_recent(channel: &mut Channel) -> VecDeque<(u64, String)> {
 
 fn read_retries(channel: &mut Channel) -> Retries {
     let bounds = channel.log().bounds();
-    let mut retries = Retries { last: bounds.next - 1, marks: VecDeque::new() };
+    let mut retries = Retries::new(bounds.next - 1, []);
     let mut from = bounds.first.max(bounds.next.saturating_sub(RETRY_WINDOW as u64));
     while from < bounds.next {
         let to = bounds.next.min(from + CHUNK);

@@ -27,7 +27,7 @@
 //! between were too old to be kept. A retry (same user, same `clientId`, among the last 500 messages) is not
 //! stored again; its sender alone gets the message as it stands now, or its `MESSAGE_DELETE`.
 //!
-//! A server publishes any type: see [`publish`]. This crate must not decide who a user is, nor how fast it may write.
+//! A server publishes any type: `publish.rs` says how. This crate must not decide who a user is, nor how fast it may write.
 
 mod access;
 mod encode;

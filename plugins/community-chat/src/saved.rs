@@ -25,7 +25,7 @@ pub(crate) fn write<'a>(
     typists: impl ExactSizeIterator<Item = &'a Typist>,
 ) -> Vec<u8> {
     let mut out = vec![VERSION, u8::from(retries.is_some())];
-    if let Some(Retries { last, marks }) = retries {
+    if let Some(Retries { last, marks, .. }) = retries {
         out.extend(last.to_le_bytes());
         out.extend((marks.len() as u32).to_le_bytes());
         out.extend(marks.iter().flat_map(|mark| mark.to_le_bytes()));
@@ -48,7 +48,7 @@ pub(crate) fn read(mut from: &[u8]) -> Option<Saved> {
     let [VERSION, has_retries] = *take::<2>(from)? else { return None };
     let retries = match has_retries {
         0 => None,
-        _ => Some(Retries { last: u64::from_le_bytes(*take(from)?), marks: list(from, number)?.into() }),
+        _ => Some(Retries::new(number(from)?, list(from, number)?)),
     };
     let members = list(from, number)?;
     let typists = list(from, |from| {

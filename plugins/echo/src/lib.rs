@@ -17,3 +17,17 @@ impl Plugin for Echo {
 }
 
 hotbay_sdk::export!(Echo);
+
+#[cfg(test)]
+mod tests {
+    use super::Echo;
+    use hotbay_sdk::harness::Harness;
+
+    #[test]
+    fn a_message_returns_to_its_sender_alone() {
+        let mut channel = Harness::<Echo>::new("room:1");
+        let (ann, bob) = (channel.join("ann"), channel.join("bob"));
+        let outcome = channel.message(ann, "hi");
+        assert_eq!((outcome.texts(ann), outcome.texts(bob)), (vec!["hi".to_owned()], vec![]));
+    }
+}

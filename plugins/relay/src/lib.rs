@@ -12,3 +12,21 @@ impl Plugin for Relay {
 }
 
 hotbay_sdk::export!(Relay);
+
+#[cfg(test)]
+mod tests {
+    use super::Relay;
+    use hotbay_sdk::harness::Harness;
+
+    #[test]
+    fn what_is_sent_or_published_reaches_all() {
+        let mut channel = Harness::<Relay>::new("room:1");
+        let (ann, bob) = (channel.join("ann"), channel.join("bob"));
+        let outcome = channel.message(ann, vec![1_u8, 2]);
+        assert_eq!(
+            (outcome.texts(ann), outcome.texts(bob)),
+            (vec!["<2 bytes>".to_owned()], vec!["<2 bytes>".to_owned()])
+        );
+        assert_eq!(channel.publish("x").texts(bob), ["x"]);
+    }
+}

@@ -14,8 +14,8 @@ pub struct Instance<P> {
 impl<P: Plugin> Instance<P> {
     /// Opens a plugin on the component's imports.
     #[cfg(target_family = "wasm")]
-    pub fn open_imported(info: ChannelInfo, saved: Option<Vec<u8>>) -> Result<Self, String> {
-        Self::open(crate::host::Imports, &info, saved.as_deref())
+    pub fn open_imported(info: &ChannelInfo, saved: Option<&[u8]>) -> Result<Self, String> {
+        Self::open(crate::host::Imports, info, saved)
     }
 
     pub(crate) fn open(host: Current, info: &ChannelInfo, saved: Option<&[u8]>) -> Result<Self, String> {

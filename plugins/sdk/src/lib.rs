@@ -89,7 +89,7 @@ macro_rules! export {
 
             impl wit::Guest for Component {
                 fn open(info: wit::ChannelInfo, saved: Option<Vec<u8>>) -> Result<(), String> {
-                    let instance = $crate::Instance::open_imported(info, saved)?;
+                    let instance = $crate::Instance::open_imported(&info, saved.as_deref())?;
                     INSTANCE.set(Some(instance));
                     Ok(())
                 }

@@ -74,7 +74,7 @@ fn wrong_payloads_are_refused_and_store_nothing() {
     let (mut room, [ann, _]) = room_with(["ann", "bob"]);
     let deep = format!(r#"{{"content":"x","deep":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     let deep_short = format!(r#"{{"content":"x","deep":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
-    let many = (0..17).map(|n| format!(r#","f{n}":0"#)).collect::<String>();
+    let many = (0..17).map(|n| format!(r#","f{n}":0"#)).collect::<Vec<_>>().concat();
     let many = format!(r#"{{"content":"x"{many}}}"#);
     let large = format!(r#"{{"content":"x","f":"{}"}}"#, "y".repeat(4_100));
     let long_id = format!(r#"{{"content":"x","clientId":"{}"}}"#, "y".repeat(129));
@@ -122,7 +122,7 @@ fn wrong_payloads_are_refused_and_store_nothing() {
     for (kind, payload, code) in cases {
         let frame = format!(r#"{{"type":"{kind}","channel":"room:1","payload":{payload}}}"#);
         let outcome = room.frame(ann, frame);
-        assert!(outcome.faults.is_empty(), "{kind} {:.100}", payload);
+        assert!(outcome.faults.is_empty(), "{kind} {payload:.100}");
         assert_refused(&outcome, ann, code);
     }
     assert_eq!(room.log(), before);

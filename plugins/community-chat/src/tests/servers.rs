@@ -161,9 +161,8 @@ fn health_dates_are_right_at_leap_days_and_year_ends() {
         (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
     ] {
         let (mut room, [ann]) = room_with(["ann"]);
-        let by_ms = i128::from(ms) - i128::from(room.now_ms());
-        if by_ms > 0 {
-            room.advance_ms(by_ms as u64);
+        if let Some(by_ms) = ms.checked_sub(room.now_ms()) {
+            room.advance_ms(by_ms);
             say(&mut room, ann, "x");
             let body: Value = serde_json::from_slice(&room.request("GET", "/health").responses()[0].body).unwrap();
             assert_eq!(body["timestamp"], date);

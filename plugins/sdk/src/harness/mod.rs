@@ -384,10 +384,10 @@ impl<P: Plugin> Harness<P> {
                     match to {
                         Audience::All => present.iter().for_each(|(id, _)| deliver(*id)),
                         Audience::Except(out) => {
-                            present.iter().filter(|(id, _)| id != out).for_each(|(id, _)| deliver(*id))
+                            present.iter().filter(|(id, _)| id != out).for_each(|(id, _)| deliver(*id));
                         }
                         Audience::User(user) => {
-                            present.iter().filter(|(_, of)| of == user).for_each(|(id, _)| deliver(*id))
+                            present.iter().filter(|(_, of)| of == user).for_each(|(id, _)| deliver(*id));
                         }
                         Audience::Only(ids) => {
                             let reachable =
