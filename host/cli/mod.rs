@@ -74,7 +74,7 @@ impl Failure {
     }
 
     /// Something else failed.
-    fn other(cause: impl std::error::Error) -> Self {
+    fn other(cause: impl std::fmt::Display) -> Self {
         Self { message: cause.to_string(), code: 1 }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests on mounts: which mount they are for, and whether they become a connection, an event, or a refusal.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,13 +178,12 @@ struct RequestValues<'a> {
 }
 
 impl Values for RequestValues<'_> {
-    fn value(&self, source: &Source) -> Option<String> {
+    fn value(&self, source: &Source) -> Option<Cow<'_, str>> {
         match source {
-            Source::User => self.identity.map(|identity| identity.user().to_owned()),
-            Source::Claim(name) => self.identity.and_then(|identity| identity.claim(name)),
-            Source::Query(name) => self.found.query.get(name).map(str::to_owned),
-            Source::Path(name) => self.found.path.get(name).map(str::to_owned),
+            Source::User => self.identity.map(|identity| identity.user().into()),
+            Source::Claim(name) => self.identity.and_then(|identity| identity.claim(name)).map(Cow::Owned),
+            Source::Query(name) => self.found.query.get(name).map(Cow::Borrowed),
+            Source::Path(name) => self.found.path.get(name).map(Cow::Borrowed),
         }
     }
 }
-

@@ -144,5 +144,6 @@ fn code(code: RefusalCode) -> &'static str {
         RefusalCode::Conflict => "conflict",
         RefusalCode::Unavailable => "unavailable",
         RefusalCode::Fault => "internal",
+        RefusalCode::Lost => "lost",
     }
 }

@@ -1,0 +1,217 @@
+//! A broker process under test.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::component;
+
+/// The secret all test tokens are signed with.
+pub const SECRET: &str = "a-test-secret-of-at-least-32-bytes!!";
+
+/// How to start a broker.
+pub struct Setup {
+    config: String,
+    env: BTreeMap<String, String>,
+    args: Vec<String>,
+}
+
+impl Setup {
+    /// `examples/hotbay.toml`: what `make run` uses.
+    pub fn example() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml");
+        let config = std::fs::read_to_string(path).expect("examples/hotbay.toml");
+        let chat = component("community_chat").display().to_string();
+        Self::config(&config.replace("../target/plugins/wasm32-wasip2/release/community_chat.wasm", &chat))
+    }
+
+    /// One mount `/ws` with the fixture plugin: each connection joins the channel `fixture:{query.channel}`, and tokens come
+    /// in the query. `extra` is TOML after `[mount.fixture]`'s own keys, for example a `[mount.fixture.limits]` table.
+    pub fn fixture(extra: &str) -> Self {
+        let fixture = component("fixture").display().to_string();
+        Self::config(&format!(
+            r#"
+            listen = "127.0.0.1:0"
+            [key.default]
+            algorithm = "HS256"
+            secret_env = ["JWT_SECRET"]
+            [plugin.fixture]
+            path = "{fixture}"
+            grants = ["kv", "log", "logging", "stats"]
+            [mount.fixture]
+            path = "/ws"
+            plugin = "fixture"
+            channel = "fixture:{{query.channel}}"
+            auth = {{ keys = ["default"], tokens = ["query:token"] }}
+            {extra}
+            "#
+        ))
+    }
+
+    /// Any configuration; `listen` and the data folder are set by flags.
+    pub fn config(config: &str) -> Self {
+        let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);
+        Self { config: config.to_owned(), env, args: Vec::new() }
+    }
+
+    /// `--set KEY=VALUE`.
+    pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.args.extend(["--set".to_owned(), format!("{key}={value}")]);
+        self
+    }
+
+    /// Starts it with an empty data folder.
+    pub fn start(self) -> Broker {
+        let folder = TempDir::new().expect("a folder");
+        let data = folder.path().join("data");
+        self.start_in(folder, data)
+    }
+
+    /// Starts it on a data folder.
+    pub fn start_in(self, folder: TempDir, data: PathBuf) -> Broker {
+        std::fs::write(folder.path().join("hotbay.toml"), &self.config).expect("the configuration");
+        let mut broker = Broker { setup: self, folder, data, running: None, log: Arc::default() };
+        broker.start();
+        broker
+    }
+}
+
+/// A running broker. Killed when dropped.
+pub struct Broker {
+    setup: Setup,
+    folder: TempDir,
+    data: PathBuf,
+    running: Option<(Child, String)>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Broker {
+    /// A command of the program with the broker's configuration, data folder and environment.
+    pub fn command(&self, subcommand: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+        command
+            .args(subcommand)
+            .arg("--config")
+            .arg(self.folder.path().join("hotbay.toml"))
+            .arg("--data-dir")
+            .arg(&self.data)
+            .args(&self.setup.args)
+            .env_clear()
+            .envs(&self.setup.env);
+        command
+    }
+
+    /// Starts the process and waits until it listens. Also after [`Broker::kill`], on the same data.
+    pub fn start(&mut self) {
+        assert!(self.running.is_none(), "it runs already");
+        let mut child = self
+            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the broker");
+        let stderr = child.stderr.take().expect("stderr");
+        let log = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = log.lock().expect("log");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        stdout.read_line(&mut line).expect("a line");
+        let Some((_, address)) = line.trim().split_once("listening on http://") else {
+            drop(child.wait());
+            panic!("the broker did not start: {line:?}\n{}", self.log());
+        };
+        // Whatever else it prints must not block it.
+        std::thread::spawn(move || drop(stdout.read_to_end(&mut Vec::new())));
+        self.running = Some((child, address.to_owned()));
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.running.as_ref().expect("running").1
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("running").0.id()
+    }
+
+    /// An HTTP URL on it.
+    pub fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some((mut child, _)) = self.running.take() {
+            drop(child.kill());
+            child.wait().expect("an end");
+        }
+    }
+
+    /// SIGTERM; waits for the end and returns the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let (mut child, _) = self.running.take().expect("running");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        let wait = tokio::task::spawn_blocking(move || child.wait().expect("an end").code());
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("an end in time").expect("a thread")
+    }
+
+    /// A token for a user, with extra claims, valid for an hour.
+    pub fn token(&self, user: &str, claims: serde_json::Value) -> String {
+        token(user, claims, 3_600)
+    }
+
+    /// A client connected to a path, which may have a query, with a token of `user` in `?token=`.
+    pub async fn connect(&self, path: &str, user: &str) -> Client {
+        self.connect_with(path, &self.token(user, serde_json::json!({}))).await
+    }
+
+    /// The same with any token.
+    pub async fn connect_with(&self, path: &str, token: &str) -> Client {
+        let join = if path.contains('?') { '&' } else { '?' };
+        Client::connect(&format!("ws://{}{path}{join}token={token}", self.address())).await
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the broker's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// A signed HS256 token; `ttl_s` may be negative.
+pub fn token(user: &str, claims: serde_json::Value, ttl_s: i64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+    let mut all = serde_json::json!({ "sub": user, "exp": now as i64 + ttl_s });
+    for (name, value) in claims.as_object().expect("an object") {
+        all[name] = value.clone();
+    }
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).expect("a token")
+}

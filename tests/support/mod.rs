@@ -1,0 +1,24 @@
+//! What tests share: a real broker process on a free port with its own data folder, and a WebSocket client that waits for
+//! what it expects, with a deadline and never by sleeping.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+pub mod broker;
+pub mod client;
+
+use std::path::PathBuf;
+
+/// A component built by `make plugins`.
+pub fn component(name: &str) -> PathBuf {
+    let file = format!("target/plugins/wasm32-wasip2/release/{name}.wasm");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
+    assert!(path.exists(), "{} is missing: run `make plugins`", path.display());
+    path
+}
+
+/// The seed of a random test: `HOTBAY_TEST_SEED`, else fresh. It is printed, so that a failure can be run again.
+pub fn seed() -> u64 {
+    let seed = std::env::vars().find(|(name, _)| name == "HOTBAY_TEST_SEED").and_then(|(_, seed)| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("HOTBAY_TEST_SEED={seed}");
+    seed
+}
