@@ -174,10 +174,10 @@ impl Actor {
                     self.requests.insert(request, reply);
                 }
             }
-            (Event::Leave { member, .. }, _) => {
-                if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) {
-                    return None; // Its join was refused; the plugin never knew it.
-                }
+            (Event::Leave { member, .. }, _)
+                if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) =>
+            {
+                return None; // Its join was refused; the plugin never knew it.
             }
             _ => {}
         }
@@ -200,9 +200,11 @@ impl Actor {
     async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
-        let permit = match permit.await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err((StartFailure::Unavailable, "as many channels are awake as may be (limits.channels_awake_max)".into())),
+        let Ok(Ok(permit)) = permit.await else {
+            return Err((
+                StartFailure::Unavailable,
+                "as many channels are awake as may be (limits.channels_awake_max)".into(),
+            ));
         };
         let mut timers = None;
         if self.claim.is_none() {
@@ -278,7 +280,8 @@ impl Actor {
         let deadline = Instant::now() + pause;
         let wants_events = self.core.appetite().0 > 0;
         let (mailbox, commit, stop) = (&self.channel.mailbox, &mut self.commit, &mut self.stop);
-        let timer = sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
+        let timer =
+            sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
         tokio::pin!(timer);
         let stopping = *stop.borrow();
         let news = {
@@ -297,7 +300,8 @@ impl Actor {
                     return Poll::Ready(News::Mailbox);
                 }
                 if timer.as_mut().poll(cx).is_ready() {
-                    let due = commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
+                    let due =
+                        commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
                     return Poll::Ready(if due { News::CommitDue } else { News::Time });
                 }
                 Poll::Pending
@@ -378,7 +382,9 @@ impl Actor {
     /// Tells whoever sent an event that it had no effect.
     async fn refuse(&mut self, event: Event, code: RefusalCode) {
         let why = match code {
-            RefusalCode::Fault => Refusal::new(code, "the channel's plugin failed on this message; nothing was changed"),
+            RefusalCode::Fault => {
+                Refusal::new(code, "the channel's plugin failed on this message; nothing was changed")
+            }
             _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
         };
         match &event {
@@ -417,10 +423,9 @@ impl Actor {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
         let router = &self.channel.logic.router;
         match router.refused(&recipient.identity, now_ms(), frame, why).await {
-            Ok(Some(payload)) => recipient.outbox.send(
-                crate::protocol::frame::encode_payload(&payload),
-                crate::protocol::frame::Delivery::HIGH,
-            ),
+            Ok(Some(payload)) => recipient
+                .outbox
+                .send(crate::protocol::frame::encode_payload(&payload), crate::protocol::frame::Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => self.count_fault(&fault),
         }
@@ -500,8 +505,12 @@ impl Actor {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved"),
-            Err(_) => tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
+            }
+            Err(_) => {
+                tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
+            }
         }
     }
 }

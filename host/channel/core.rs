@@ -349,16 +349,15 @@ impl Core {
     }
 
     fn run(&mut self, seed: u64) -> Step {
-        let (events, alone) = match self.again.pop_front() {
-            Some(event) => (vec![event], true),
-            None => {
-                let mut events = self.due_timers();
-                let room = self.limits.batch_events_max.saturating_sub(events.len()).max(1);
-                let take = room.min(self.fresh.len());
-                events.extend(self.fresh.drain(..take));
-                let alone = events.len() == 1;
-                (events, alone)
-            }
+        let (events, alone) = if let Some(event) = self.again.pop_front() {
+            (vec![event], true)
+        } else {
+            let mut events = self.due_timers();
+            let room = self.limits.batch_events_max.saturating_sub(events.len()).max(1);
+            let take = room.min(self.fresh.len());
+            events.extend(self.fresh.drain(..take));
+            let alone = events.len() == 1;
+            (events, alone)
         };
         let id = BatchId(self.next_batch);
         self.next_batch += 1;

@@ -128,7 +128,11 @@ impl Directory {
     ///
     /// # Errors
     /// Like [`Directory::get`], if the channel was forgotten meanwhile and has to be found anew.
-    pub fn post(self: &Arc<Self>, channel: &mut Arc<Channel>, mut letter: Letter) -> Result<Option<Letter>, LookupError> {
+    pub fn post(
+        self: &Arc<Self>,
+        channel: &mut Arc<Channel>,
+        mut letter: Letter,
+    ) -> Result<Option<Letter>, LookupError> {
         loop {
             match channel.mailbox.put(letter, &channel.logic.limits) {
                 Put::Done => return Ok(None),
@@ -215,8 +219,7 @@ impl Directory {
 
     /// The letter of a join.
     pub fn join_letter(recipient: Recipient, membership: Membership, frame: Option<Payload>) -> Letter {
-        let event =
-            Event::Join { member: recipient.member, identity: recipient.identity.clone(), frame };
+        let event = Event::Join { member: recipient.member, identity: recipient.identity.clone(), frame };
         Letter { event, enclosure: Enclosure::Joiner(recipient, membership) }
     }
 
@@ -250,13 +253,19 @@ impl Directory {
     /// How long a channel stays awake without events.
     pub(super) fn idle_ms(&self, logic: &Logic) -> u64 {
         const CROWDED_IDLE_MS: u64 = 500;
-        if self.crowded.load(Ordering::Relaxed) { logic.limits.idle_ms.min(CROWDED_IDLE_MS) } else { logic.limits.idle_ms }
+        if self.crowded.load(Ordering::Relaxed) {
+            logic.limits.idle_ms.min(CROWDED_IDLE_MS)
+        } else {
+            logic.limits.idle_ms
+        }
     }
 
     /// Forgets a channel that sleeps and has no members, so that rooms nobody is in cost nothing.
     fn forget_if_empty(&self, channel: &Channel) {
         let mut shard = self.shard(&channel.name);
-        if channel.mailbox.retire() && shard.get(&channel.name).is_some_and(|known| std::ptr::eq(&**known, channel)) {
+        if channel.mailbox.retire()
+            && shard.get(&channel.name).is_some_and(|known| std::ptr::eq(&raw const **known, channel))
+        {
             shard.remove(&channel.name);
             self.channels.fetch_sub(1, Ordering::Relaxed);
         }

@@ -260,13 +260,14 @@ impl Connection {
         }
         let router = &self.endpoint.logic.router;
         match router.route(&self.identity, now_ms(), &payload).await {
-            Ok(Routing::Deliver(name)) => match self.joined_position(&name) {
-                Some(position) => self.deliver_to(position, payload).await,
-                None => {
+            Ok(Routing::Deliver(name)) => {
+                if let Some(position) = self.joined_position(&name) {
+                    self.deliver_to(position, payload).await;
+                } else {
                     let why = Refusal::new(RefusalCode::NotJoined, "subscribe to the channel first");
                     self.refuse(&payload, &why).await;
                 }
-            },
+            }
             Ok(Routing::Join(name)) => self.join(&name, payload).await,
             Ok(Routing::Leave(name)) => self.leave(&name, payload).await,
             Ok(Routing::Reply(reply)) => self.outbox.send(encode_payload(&reply), Delivery::HIGH),
@@ -304,7 +305,9 @@ impl Connection {
         }
         let channel = match ChannelName::new(self.identity.tenant(), name) {
             Ok(channel) if logic.serves(name) => self.hub.directory.get(&channel, logic),
-            Ok(_) => return self.refuse(&frame, &Refusal::new(RefusalCode::NotFound, "there is no such channel")).await,
+            Ok(_) => {
+                return self.refuse(&frame, &Refusal::new(RefusalCode::NotFound, "there is no such channel")).await;
+            }
             Err(error) => return self.refuse(&frame, &Refusal::new(RefusalCode::BadRequest, error.to_string())).await,
         };
         let mut channel = match channel {

@@ -58,8 +58,11 @@ impl Excess {
 /// The buckets of a mount's users, where it limits them over all their connections.
 pub struct UserRates {
     rate: Option<Rate>,
-    buckets: Mutex<HashMap<(Box<str>, Box<str>), Bucket>>,
+    buckets: Mutex<HashMap<User, Bucket>>,
 }
+
+/// Tenant and user.
+type User = (Box<str>, Box<str>);
 
 impl UserRates {
     /// Full buckets are forgotten when there are more than so many.

@@ -14,14 +14,14 @@ use crate::connection::{self, Opened, handshake};
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
+use crate::server::Site;
 use crate::server::accept::{Socket, SocketSlot, TenantSlot};
 use crate::server::mount::{Match, MountPoint, auth_refusal};
 use crate::server::respond::refusal;
-use crate::server::Site;
 use crate::telemetry::{self, now_ms};
 
 /// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
-pub(super) async fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
+pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
     let mount = found.mount;
     let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
         Ok(response) => response.map(|()| Body::empty()),

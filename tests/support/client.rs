@@ -31,7 +31,8 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         let connect = tokio_tungstenite::connect_async(request);
-        let (socket, _) = tokio::time::timeout(DEADLINE, connect).await.expect("an answer in time").map_err(Box::new)?;
+        let (socket, _) =
+            tokio::time::timeout(DEADLINE, connect).await.expect("an answer in time").map_err(Box::new)?;
         Ok(Self { socket })
     }
 

@@ -29,7 +29,9 @@ impl kv::Host for State {
         }
         if state_bytes > self.limits.state_bytes_max {
             let bytes_max = self.limits.state_bytes_max;
-            return Err(Fault::refused(format!("the channel's state is over {bytes_max} bytes (state_bytes_max)")).into());
+            return Err(
+                Fault::refused(format!("the channel's state is over {bytes_max} bytes (state_bytes_max)")).into()
+            );
         }
         self.charge(key.len() + value.len())?;
         self.effects.state.insert(key, Some(value.into()));
@@ -63,7 +65,8 @@ fn merge(
     descending: bool,
     limit: u32,
 ) -> Vec<(String, Vec<u8>)> {
-    let mut entries: BTreeMap<String, Option<Bytes>> = stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    let mut entries: BTreeMap<String, Option<Bytes>> =
+        stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
     let range = (Bound::Included(prefix), Bound::Unbounded);
     for (key, value) in written.range::<str, _>(range).take_while(|(key, _)| key.starts_with(prefix)) {
         entries.insert(key.clone(), value.clone());

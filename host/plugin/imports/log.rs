@@ -27,7 +27,8 @@ impl log::Host for State {
             if from < known_next { channel.read_log(from, known_next, limit).await? } else { Vec::new() };
         let next = entries.last().map_or(from, |(offset, _, _)| offset + 1);
         if next >= known_next {
-            let appended = self.effects.appends.iter().zip(known_next..).map(|(data, offset)| (offset, now_ms, data.clone()));
+            let appended =
+                self.effects.appends.iter().zip(known_next..).map(|(data, offset)| (offset, now_ms, data.clone()));
             entries.extend(appended.skip_while(|(offset, _, _)| *offset < from));
         }
         let mut bytes = 0;

@@ -1,0 +1,44 @@
+# `make run` builds everything and starts a broker; `make test` proves it. `make help` lists the rest.
+
+CARGO     ?= cargo
+PROFILE   := release
+HOTBAY    := target/$(PROFILE)/hotbay
+PLUGINS   := target/plugins/wasm32-wasip2/release
+CONFIG    ?= examples/hotbay.toml
+RUN_ARGS  ?=
+NPM_FLAGS := --no-audit --no-fund --loglevel=error
+
+.DEFAULT_GOAL := help
+.PHONY: help run build toolchain plugins test check unit integration soak bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: build ## build everything and start a broker on 127.0.0.1:3000, with its data in ./data
+	@$(HOTBAY) serve --config $(CONFIG) $(RUN_ARGS)
+
+build: plugins ## build the broker and the plugins
+	$(CARGO) build --release --locked --bin hotbay
+
+toolchain: # the target plugins are built for; rust-toolchain.toml names it, but not every installation adds it by itself
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs test -d 2>/dev/null \
+	  || rustup target add wasm32-wasip2
+
+plugins: toolchain ## build the plugins
+	cd plugins && $(CARGO) build --release --locked --target wasm32-wasip2
+
+test: check unit integration ## install what tests need, then run all of them; fails on any failure
+
+check: plugins ## formatting, lints, and that the example configuration is valid
+	$(CARGO) fmt --check
+	cd plugins && $(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	cd plugins && $(CARGO) clippy --locked --all-targets -- -D warnings
+
+unit: plugins ## tests beside the code, of the host and of the plugins
+	$(CARGO) test --locked --lib --bins --test sim --test tidy
+	cd plugins && $(CARGO) test --locked
+
+integration: plugins tests/.needs ## tests against real brokers: contract, faults, clients, browser
+	$(CARGO) test --locked --test contract --test it --test faults
