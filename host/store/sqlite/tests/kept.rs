@@ -27,7 +27,7 @@ async fn saved_memory_is_taken_once() {
 async fn saved_memory_is_void_once_something_was_committed_after_it() {
     let fixture = Fixture::new().await;
     let acquired = fixture.acquire("room:1").await;
-    fixture.acquire("room:2").await;
+    let other = fixture.acquire("room:2").await;
     fixture.commit(acquired.fence, saved("old")).await.unwrap();
     fixture.commit(after(&acquired, 1), put("key", "value")).await.unwrap();
     let (first, second) =
