@@ -58,6 +58,8 @@ pub struct Frames {
     pub wire: Bytes,
     /// End of each frame in `wire` and its delivery; empty if all are treated alike, by `alike`.
     pub marks: Vec<(u32, Delivery)>,
+    /// How many frames.
+    pub count: u64,
     /// The delivery of all frames, where it is the same and has no conflation key.
     pub alike: Option<Priority>,
 }

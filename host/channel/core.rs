@@ -199,6 +199,9 @@ impl Core {
             if self.awake {
                 return self.run(seed);
             }
+            if ready_ms > self.now_ms && self.stopping {
+                return Step::Sleep;
+            }
             if ready_ms > self.now_ms {
                 return Step::Wait { until_ms: ready_ms };
             }

@@ -216,12 +216,12 @@ impl Mailbox {
     /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
     ///
     /// # Errors
-    /// With the members, if there is something to do.
-    pub(super) fn sleep(&self, roster: Roster) -> Result<(), Roster> {
+    /// With the members, and whether a timer is due, if there is something to do.
+    pub(super) fn sleep(&self, roster: Roster) -> Result<(), (Roster, bool)> {
         let mut state = self.lock();
-        if !state.letters.is_empty() || !state.quiet.is_empty() || state.poked {
-            state.poked = false;
-            return Err(roster);
+        let poked = std::mem::take(&mut state.poked);
+        if !state.letters.is_empty() || !state.quiet.is_empty() || poked {
+            return Err((roster, poked));
         }
         state.phase = Phase::Asleep(roster);
         Ok(())

@@ -1,5 +1,7 @@
 //! Time, tasks, logs and metrics of the process.
 
+pub mod hot;
+
 use std::future::Future;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
