@@ -9,7 +9,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::config::RefusalStyle;
+use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::{self, Opened, handshake};
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
@@ -51,7 +51,11 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
     };
     let logic = &mount.endpoint.logic;
-    if !logic.census.connect(&identity, logic.limits.connections_per_user_max) {
+    let user_max = match mount.config.on_excess {
+        OnExcess::Refuse => logic.limits.connections_per_user_max,
+        OnExcess::Evict => usize::MAX,
+    };
+    if !logic.census.connect(&identity, user_max) {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     }
     let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
@@ -75,7 +79,7 @@ impl Opening {
         let hub = Arc::clone(&site.hub);
         drop((site, mount));
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
-            return endpoint.logic.census.disconnect(&identity);
+            return endpoint.logic.census.disconnect(&identity, None);
         };
         let opened = Opened { stream, early, identity, endpoint, channel, quiet };
         // On the heap, so that what came before does not stay for as long as the connection.
