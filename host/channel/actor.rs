@@ -142,7 +142,11 @@ impl Actor {
     async fn empty_mailbox(&mut self) {
         let (events_max, bytes_max) = self.core.appetite();
         let mut letters = Vec::new();
-        for quiet in self.channel.mailbox.take(events_max, bytes_max, &mut letters) {
+        let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
+        if poked {
+            self.core.poke();
+        }
+        for quiet in quiet {
             self.with_roster(|roster| match quiet {
                 Quiet::Join(recipient) => drop(roster.insert(recipient)),
                 Quiet::Leave(member) => drop(roster.remove(member)),
@@ -182,7 +186,10 @@ impl Actor {
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
-                    self.requests.retain(|_, waiting| !waiting.is_closed());
+                    // Clients that went away; not looked for at every request.
+                    if self.requests.len() == self.requests.capacity() {
+                        self.requests.retain(|_, waiting| !waiting.is_closed());
+                    }
                     self.requests.insert(request, reply);
                 }
             }
@@ -495,13 +502,10 @@ impl Actor {
         let roster = std::mem::take(&mut self.roster);
         match self.channel.mailbox.sleep(roster) {
             Ok(()) => true,
-            Err((roster, poked)) => {
+            Err(roster) => {
                 // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
                 self.roster = roster;
                 self.core = fresh_core(&self.channel, &self.stop);
-                if poked {
-                    self.core.poke();
-                }
                 false
             }
         }
