@@ -16,6 +16,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A connected client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    subprotocol: Option<String>,
 }
 
 impl Client {
@@ -31,8 +32,11 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         let connect = tokio_tungstenite::connect_async(request);
-        let (socket, _) = tokio::time::timeout(DEADLINE, connect).await.expect("an answer in time").map_err(Box::new)?;
-        Ok(Self { socket })
+        let (socket, answer) =
+            tokio::time::timeout(DEADLINE, connect).await.expect("an answer in time").map_err(Box::new)?;
+        let subprotocol = answer.headers().get("sec-websocket-protocol");
+        let subprotocol = subprotocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Self { socket, subprotocol })
     }
 
     /// The HTTP status an upgrade is refused with.
@@ -44,6 +48,17 @@ impl Client {
             },
             Ok(_) => panic!("{url}: accepted"),
         }
+    }
+
+    /// The subprotocol the broker chose.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// Sends JSON if the connection still takes it.
+    pub async fn try_send(&mut self, message: Value) -> bool {
+        let send = self.socket.send(Message::text(message.to_string()));
+        tokio::time::timeout(DEADLINE, send).await.expect("room in time").is_ok()
     }
 
     /// Sends JSON.

@@ -4,6 +4,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod http;
 
 use std::path::PathBuf;
 
