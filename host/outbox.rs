@@ -58,8 +58,21 @@ pub struct Frames {
     pub wire: Bytes,
     /// End of each frame in `wire` and its delivery; empty if all are treated alike, by `alike`.
     pub marks: Vec<(u32, Delivery)>,
+    /// How many frames.
+    pub count: u64,
     /// The delivery of all frames, where it is the same and has no conflation key.
     pub alike: Option<Priority>,
+}
+
+/// One frame of a burst, as a range of its bytes.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Where it begins.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+    /// What may happen to it when the reader is slow.
+    pub delivery: Delivery,
 }
 
 /// What the connection's task finds when it looks.
@@ -119,7 +132,7 @@ impl Outbox {
     }
 
     /// Sends some frames of a burst, each a range of `wire`, in order.
-    pub fn send_parts(&self, wire: &Bytes, parts: &[(u32, u32, Delivery)]) {
+    pub fn send_parts(&self, wire: &Bytes, parts: &[Part]) {
         const SLICES: usize = 64;
         let mut state = self.lock();
         if state.phase != Phase::Open {
@@ -129,27 +142,31 @@ impl Outbox {
         while state.queue.is_empty() && !parts.as_slice().is_empty() {
             let chunk = &parts.as_slice()[..parts.len().min(SLICES)];
             let mut slices = [IoSlice::new(&[]); SLICES];
-            for (slice, (start, end, _)) in slices.iter_mut().zip(chunk) {
-                *slice = IoSlice::new(&wire[*start as usize..*end as usize]);
+            for (slice, part) in slices.iter_mut().zip(chunk) {
+                *slice = IoSlice::new(&wire[part.start as usize..part.end as usize]);
             }
             let mut written = match self.stream.try_write_vectored(&slices[..chunk.len()]) {
                 Ok(written) => written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return self.fail(&mut state),
             };
-            for (start, end, delivery) in parts.by_ref().take(chunk.len()) {
+            for Part { start, end, delivery } in parts.by_ref().take(chunk.len()) {
                 let len = (end - start) as usize;
                 if written >= len {
                     written -= len;
                 } else {
-                    let rest = wire.slice(*start as usize + written..*end as usize);
+                    let rest = own(wire, *start as usize + written, *end as usize);
                     state.push(Entry { wire: rest, delivery: delivery.clone(), begun: written > 0 });
                     written = 0;
                 }
             }
         }
-        for (start, end, delivery) in parts {
-            state.push(Entry { wire: wire.slice(*start as usize..*end as usize), delivery: delivery.clone(), begun: false });
+        for Part { start, end, delivery } in parts {
+            state.push(Entry {
+                wire: own(wire, *start as usize, *end as usize),
+                delivery: delivery.clone(),
+                begun: false,
+            });
         }
         if !state.queue.is_empty() {
             self.settle(&mut state);
@@ -305,6 +322,12 @@ impl Outbox {
     }
 }
 
+/// A range of a burst for the queue: shared, unless it is a small part, which would keep the whole burst in memory.
+fn own(wire: &Bytes, start: usize, end: usize) -> Bytes {
+    let part = &wire[start..end];
+    if part.len() * 4 < wire.len() { Bytes::copy_from_slice(part) } else { wire.slice_ref(part) }
+}
+
 impl State {
     fn push(&mut self, entry: Entry) {
         if let Some(key) = &entry.delivery.conflate {
@@ -331,7 +354,8 @@ impl State {
             let end = *end as usize;
             if end > written {
                 let from = start.max(written);
-                let entry = Entry { wire: frames.wire.slice(from..end), delivery: delivery.clone(), begun: from > start };
+                let entry =
+                    Entry { wire: frames.wire.slice(from..end), delivery: delivery.clone(), begun: from > start };
                 self.push(entry);
             }
             start = end;

@@ -25,7 +25,7 @@ use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::store::{Acquired, Commit, Committed, Durability, Fence, StoreError, Writes};
-use crate::telemetry::now_ms;
+use crate::telemetry::{hot, now_ms};
 
 /// Wait no longer than this at a time, so that a clock that was set is noticed.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -86,13 +86,21 @@ enum News {
     Stop,
 }
 
+fn fresh_core(channel: &Channel, stop: &watch::Receiver<bool>) -> Core {
+    let release_early = channel.logic.durability == Durability::None;
+    let mut core = Core::new(Arc::clone(&channel.logic.limits), release_early, now_ms());
+    if *stop.borrow() {
+        core.stop();
+    }
+    core
+}
+
 impl Actor {
     fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
-        let limits = Arc::clone(&channel.logic.limits);
-        let release_early = channel.logic.durability == Durability::None;
+        let stop = directory.stop.subscribe();
         Self {
-            core: Core::new(limits, release_early, now_ms()),
-            stop: directory.stop.subscribe(),
+            core: fresh_core(channel, &stop),
+            stop,
             directory: Arc::clone(directory),
             channel: Arc::clone(channel),
             roster,
@@ -115,7 +123,11 @@ impl Actor {
             let idle_ms = self.directory.idle_ms(&self.channel.logic);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
                 Step::Start => self.start().await,
-                Step::Run(id, batch) => self.run_batch(id, batch).await,
+                Step::Run(id, batch) => {
+                    self.run_batch(id, batch).await;
+                    // A channel that never waits must not keep its thread from others.
+                    tokio::task::yield_now().await;
+                }
                 Step::Sleep => {
                     if self.sleep().await {
                         return;
@@ -130,7 +142,11 @@ impl Actor {
     async fn empty_mailbox(&mut self) {
         let (events_max, bytes_max) = self.core.appetite();
         let mut letters = Vec::new();
-        for quiet in self.channel.mailbox.take(events_max, bytes_max, &mut letters) {
+        let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
+        if poked {
+            self.core.poke();
+        }
+        for quiet in quiet {
             self.with_roster(|roster| match quiet {
                 Quiet::Join(recipient) => drop(roster.insert(recipient)),
                 Quiet::Leave(member) => drop(roster.remove(member)),
@@ -170,14 +186,17 @@ impl Actor {
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
-                    self.requests.retain(|_, waiting| !waiting.is_closed());
+                    // Clients that went away; not looked for at every request.
+                    if self.requests.len() == self.requests.capacity() {
+                        self.requests.retain(|_, waiting| !waiting.is_closed());
+                    }
                     self.requests.insert(request, reply);
                 }
             }
-            (Event::Leave { member, .. }, _) => {
-                if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) {
-                    return None; // Its join was refused; the plugin never knew it.
-                }
+            (Event::Leave { member, .. }, _)
+                if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) =>
+            {
+                return None; // Its join was refused; the plugin never knew it.
             }
             _ => {}
         }
@@ -200,9 +219,11 @@ impl Actor {
     async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
-        let permit = match permit.await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err((StartFailure::Unavailable, "as many channels are awake as may be (limits.channels_awake_max)".into())),
+        let Ok(Ok(permit)) = permit.await else {
+            return Err((
+                StartFailure::Unavailable,
+                "as many channels are awake as may be (limits.channels_awake_max)".into(),
+            ));
         };
         let mut timers = None;
         if self.claim.is_none() {
@@ -235,7 +256,7 @@ impl Actor {
             Err(fault) => {
                 // The timers belong to the core, whether or not this start succeeds.
                 let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
-                self.claim = None;
+                self.drop_claim();
                 self.count_fault(&fault);
                 Err((why, fault.to_string()))
             }
@@ -278,7 +299,8 @@ impl Actor {
         let deadline = Instant::now() + pause;
         let wants_events = self.core.appetite().0 > 0;
         let (mailbox, commit, stop) = (&self.channel.mailbox, &mut self.commit, &mut self.stop);
-        let timer = sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
+        let timer =
+            sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
         tokio::pin!(timer);
         let stopping = *stop.borrow();
         let news = {
@@ -297,7 +319,8 @@ impl Actor {
                     return Poll::Ready(News::Mailbox);
                 }
                 if timer.as_mut().poll(cx).is_ready() {
-                    let due = commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
+                    let due =
+                        commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
                     return Poll::Ready(if due { News::CommitDue } else { News::Time });
                 }
                 Poll::Pending
@@ -335,7 +358,7 @@ impl Actor {
         let out = match result {
             Ok(committed) => {
                 self.commit = None;
-                metrics::histogram!("hotbay_batch_commit_seconds").record(elapsed.as_secs_f64());
+                hot::BATCH_COMMIT.record(elapsed.as_secs_f64());
                 if let Some(claim) = &self.claim {
                     claim.view.committed(committed.state_bytes);
                 }
@@ -353,6 +376,8 @@ impl Actor {
             }
         };
         self.carry_out(out).await;
+        // Released by now; or long ago, where nothing waits for a commit.
+        self.prepared.remove(&id);
     }
 
     async fn carry_out(&mut self, outputs: Vec<Output>) {
@@ -378,7 +403,9 @@ impl Actor {
     /// Tells whoever sent an event that it had no effect.
     async fn refuse(&mut self, event: Event, code: RefusalCode) {
         let why = match code {
-            RefusalCode::Fault => Refusal::new(code, "the channel's plugin failed on this message; nothing was changed"),
+            RefusalCode::Fault => {
+                Refusal::new(code, "the channel's plugin failed on this message; nothing was changed")
+            }
             _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
         };
         match &event {
@@ -417,10 +444,9 @@ impl Actor {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
         let router = &self.channel.logic.router;
         match router.refused(&recipient.identity, now_ms(), frame, why).await {
-            Ok(Some(payload)) => recipient.outbox.send(
-                crate::protocol::frame::encode_payload(&payload),
-                crate::protocol::frame::Delivery::HIGH,
-            ),
+            Ok(Some(payload)) => recipient
+                .outbox
+                .send(crate::protocol::frame::encode_payload(&payload), crate::protocol::frame::Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => self.count_fault(&fault),
         }
@@ -477,11 +503,9 @@ impl Actor {
         match self.channel.mailbox.sleep(roster) {
             Ok(()) => true,
             Err(roster) => {
-                // Awake again: a fresh core, for what it knew is saved or gone.
-                let memberships = std::mem::take(&mut self.memberships);
-                *self = Self::new(&self.directory, &self.channel, roster);
-                self.memberships = memberships;
-                self.core.poke();
+                // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
+                self.roster = roster;
+                self.core = fresh_core(&self.channel, &self.stop);
                 false
             }
         }
@@ -500,8 +524,12 @@ impl Actor {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved"),
-            Err(_) => tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
+            }
+            Err(_) => {
+                tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Directory {
     channels: AtomicUsize,
     actors: AtomicUsize,
     actor_ended: Notify,
+    /// Like `stop`, for those who ask for every message.
+    stopping: AtomicBool,
     next_request: AtomicU64,
     /// Set while awake channels are nearly as many as may be: they sleep sooner then.
     crowded: AtomicBool,
@@ -89,6 +91,7 @@ impl Directory {
             channels: AtomicUsize::new(0),
             actors: AtomicUsize::new(0),
             actor_ended: Notify::new(),
+            stopping: AtomicBool::new(false),
             next_request: AtomicU64::new(1),
             crowded: AtomicBool::new(false),
         })
@@ -99,7 +102,7 @@ impl Directory {
     /// # Errors
     /// If there are too many channels, or the node is going down.
     pub fn get(&self, name: &ChannelName, logic: &Arc<Logic>) -> Result<Arc<Channel>, LookupError> {
-        if *self.stop.borrow() {
+        if self.is_stopping() {
             return Err(LookupError::Stopping);
         }
         let mut shard = self.shard(name);
@@ -128,7 +131,14 @@ impl Directory {
     ///
     /// # Errors
     /// Like [`Directory::get`], if the channel was forgotten meanwhile and has to be found anew.
-    pub fn post(self: &Arc<Self>, channel: &mut Arc<Channel>, mut letter: Letter) -> Result<Option<Letter>, LookupError> {
+    pub fn post(
+        self: &Arc<Self>,
+        channel: &mut Arc<Channel>,
+        mut letter: Letter,
+    ) -> Result<Option<Letter>, LookupError> {
+        if self.is_stopping() {
+            return Err(LookupError::Stopping);
+        }
         loop {
             match channel.mailbox.put(letter, &channel.logic.limits) {
                 Put::Done => return Ok(None),
@@ -215,8 +225,7 @@ impl Directory {
 
     /// The letter of a join.
     pub fn join_letter(recipient: Recipient, membership: Membership, frame: Option<Payload>) -> Letter {
-        let event =
-            Event::Join { member: recipient.member, identity: recipient.identity.clone(), frame };
+        let event = Event::Join { member: recipient.member, identity: recipient.identity.clone(), frame };
         Letter { event, enclosure: Enclosure::Joiner(recipient, membership) }
     }
 
@@ -250,13 +259,19 @@ impl Directory {
     /// How long a channel stays awake without events.
     pub(super) fn idle_ms(&self, logic: &Logic) -> u64 {
         const CROWDED_IDLE_MS: u64 = 500;
-        if self.crowded.load(Ordering::Relaxed) { logic.limits.idle_ms.min(CROWDED_IDLE_MS) } else { logic.limits.idle_ms }
+        if self.crowded.load(Ordering::Relaxed) {
+            logic.limits.idle_ms.min(CROWDED_IDLE_MS)
+        } else {
+            logic.limits.idle_ms
+        }
     }
 
     /// Forgets a channel that sleeps and has no members, so that rooms nobody is in cost nothing.
     fn forget_if_empty(&self, channel: &Channel) {
         let mut shard = self.shard(&channel.name);
-        if channel.mailbox.retire() && shard.get(&channel.name).is_some_and(|known| std::ptr::eq(&**known, channel)) {
+        if channel.mailbox.retire()
+            && shard.get(&channel.name).is_some_and(|known| std::ptr::eq(&raw const **known, channel))
+        {
             shard.remove(&channel.name);
             self.channels.fetch_sub(1, Ordering::Relaxed);
         }
@@ -297,6 +312,7 @@ impl Directory {
 
     /// Lets every awake channel finish what it has, save its memory and go to sleep; returns when all did.
     pub async fn drain(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         loop {
             let ended = self.actor_ended.notified();
@@ -309,7 +325,7 @@ impl Directory {
 
     /// Whether the node is going down.
     pub fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Told when the node goes down.

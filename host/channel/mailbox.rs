@@ -51,7 +51,7 @@ pub enum Reply {
 
 /// The mailbox of a channel.
 #[derive(Default)]
-pub struct Mailbox {
+pub(super) struct Mailbox {
     state: Mutex<State>,
     actor: AtomicWaker,
 }
@@ -68,7 +68,7 @@ struct State {
 }
 
 /// A membership without events: see [`Mailbox::join_quietly`].
-pub enum Quiet {
+pub(super) enum Quiet {
     /// A new member.
     Join(Recipient),
     /// A member that is gone.
@@ -76,7 +76,7 @@ pub enum Quiet {
 }
 
 /// Whether somebody empties the mailbox.
-pub enum Phase {
+pub(super) enum Phase {
     /// Nobody; here are the members.
     Asleep(Roster),
     /// An actor.
@@ -92,7 +92,7 @@ impl Default for Phase {
 }
 
 /// What came of putting something in.
-pub enum Put {
+pub(super) enum Put {
     /// It is in, and an actor will find it.
     Done,
     /// It is in, but the channel slept: whoever gets this starts an actor, with these members.
@@ -105,7 +105,7 @@ pub enum Put {
 
 impl Mailbox {
     /// Puts a letter in.
-    pub fn put(&self, letter: Letter, limits: &MountLimits) -> Put {
+    pub(super) fn put(&self, letter: Letter, limits: &MountLimits) -> Put {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Gone) {
             return Put::Gone(letter);
@@ -124,7 +124,7 @@ impl Mailbox {
     }
 
     /// Wakes the channel without an event, because a timer is due.
-    pub fn poke(&self) -> Option<Roster> {
+    pub(super) fn poke(&self) -> Option<Roster> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Gone) {
             return None;
@@ -152,7 +152,7 @@ impl Mailbox {
     }
 
     /// Adds a member without an event, and without waking anybody. False if the channel was forgotten.
-    pub fn join_quietly(&self, recipient: Recipient) -> bool {
+    pub(super) fn join_quietly(&self, recipient: Recipient) -> bool {
         let mut state = self.lock();
         match &mut state.phase {
             Phase::Asleep(roster) => drop(roster.insert(recipient)),
@@ -163,7 +163,7 @@ impl Mailbox {
     }
 
     /// Takes such a member out again.
-    pub fn leave_quietly(&self, member: MemberId) {
+    pub(super) fn leave_quietly(&self, member: MemberId) {
         let mut state = self.lock();
         match &mut state.phase {
             Phase::Asleep(roster) => drop(roster.remove(member)),
@@ -173,16 +173,17 @@ impl Mailbox {
     }
 
     /// Asks to be woken when there is room again. The caller tries once more after this, before it waits.
-    pub fn wait_for_room(&self, cx: &Context<'_>) {
+    pub(super) fn wait_for_room(&self, cx: &Context<'_>) {
         let mut state = self.lock();
         if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             state.waiting.push(cx.waker().clone());
         }
     }
 
-    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted. Called by
-    /// the actor, which is woken when more come.
-    pub fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> Vec<Quiet> {
+    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted; also members
+    /// that came and went quietly, and whether a timer of the channel is due that only the store knows. Called by the actor,
+    /// which is woken when more comes.
+    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> (Vec<Quiet>, bool) {
         let mut state = self.lock();
         let mut bytes = 0;
         while into.len() < events_max
@@ -200,27 +201,26 @@ impl Mailbox {
             state.letters = VecDeque::new(); // Gives the memory of a burst back.
         }
         let waiting = if into.is_empty() { Vec::new() } else { std::mem::take(&mut state.waiting) };
-        let quiet = std::mem::take(&mut state.quiet);
+        let rest = (std::mem::take(&mut state.quiet), std::mem::take(&mut state.poked));
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
-        quiet
+        rest
     }
 
     /// Whether the actor has something to look at; registers it to be woken otherwise.
-    pub fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
+    pub(super) fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
         self.actor.register(cx.waker());
         let state = self.lock();
-        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty()
+        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked
     }
 
     /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
     ///
     /// # Errors
     /// With the members, if there is something to do.
-    pub fn sleep(&self, roster: Roster) -> Result<(), Roster> {
+    pub(super) fn sleep(&self, roster: Roster) -> Result<(), Roster> {
         let mut state = self.lock();
         if !state.letters.is_empty() || !state.quiet.is_empty() || state.poked {
-            state.poked = false;
             return Err(roster);
         }
         state.phase = Phase::Asleep(roster);
@@ -228,7 +228,7 @@ impl Mailbox {
     }
 
     /// Forgets the channel if it sleeps and has no members. True if it is gone.
-    pub fn retire(&self) -> bool {
+    pub(super) fn retire(&self) -> bool {
         let mut state = self.lock();
         match &state.phase {
             Phase::Asleep(roster) if roster.is_empty() => state.phase = Phase::Gone,
@@ -236,11 +236,6 @@ impl Mailbox {
             Phase::Gone => {}
         }
         true
-    }
-
-    /// Whether an actor is at work.
-    pub fn is_awake(&self) -> bool {
-        matches!(self.lock().phase, Phase::Awake)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -15,48 +15,54 @@ use crate::protocol::identity::Identity;
 use crate::store::{Acquired, ChannelKey, Commit, Order, Store, StoreError, StoreFuture};
 
 /// See the module.
-pub struct View {
+pub(super) struct View {
     store: Arc<dyn Store>,
     logic: Arc<Logic>,
     tenant: Arc<str>,
     key: ChannelKey,
-    state: Mutex<State>,
+    written: Mutex<State>,
 }
 
 struct State {
     /// Oldest first.
     pending: VecDeque<Arc<Commit>>,
     log: (u64, u64),
-    state_bytes: u64,
+    kv_bytes: u64,
     timers_set: usize,
     roster: Roster,
 }
 
 impl View {
     /// A channel that was just taken over.
-    pub fn new(store: Arc<dyn Store>, logic: Arc<Logic>, tenant: &str, acquired: &Acquired, roster: Roster) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        logic: Arc<Logic>,
+        tenant: &str,
+        acquired: &Acquired,
+        roster: Roster,
+    ) -> Self {
         let state = State {
             pending: VecDeque::new(),
             log: acquired.log,
-            state_bytes: acquired.state_bytes,
+            kv_bytes: acquired.state_bytes,
             timers_set: acquired.timers.len(),
             roster,
         };
-        Self { store, logic, tenant: tenant.into(), key: acquired.fence.channel, state: Mutex::new(state) }
+        Self { store, logic, tenant: tenant.into(), key: acquired.fence.channel, written: Mutex::new(state) }
     }
 
     /// Works on the members.
-    pub fn with_roster<T>(&self, work: impl FnOnce(&mut Roster) -> T) -> T {
+    pub(super) fn with_roster<T>(&self, work: impl FnOnce(&mut Roster) -> T) -> T {
         work(&mut self.lock().roster)
     }
 
     /// How many timers the core has set.
-    pub fn set_timers(&self, timers_set: usize) {
+    pub(super) fn set_timers(&self, timers_set: usize) {
         self.lock().timers_set = timers_set;
     }
 
     /// A batch's writes are on their way; `log` is the end of the log after them.
-    pub fn submitted(&self, commit: &Arc<Commit>) {
+    pub(super) fn submitted(&self, commit: &Arc<Commit>) {
         let mut state = self.lock();
         if let Some(before) = commit.writes.trim_before {
             state.log.0 = state.log.0.max(before);
@@ -66,10 +72,10 @@ impl View {
     }
 
     /// The oldest writes on their way are committed.
-    pub fn committed(&self, state_bytes: u64) {
+    pub(super) fn committed(&self, state_bytes: u64) {
         let mut state = self.lock();
         state.pending.pop_front();
-        state.state_bytes = state_bytes;
+        state.kv_bytes = state_bytes;
     }
 
     /// Oldest first, as they are now: what is read from the store afterwards may already contain the first of them,
@@ -79,7 +85,7 @@ impl View {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A read that is not answered in time ends the batch.
@@ -136,14 +142,19 @@ impl Channel for View {
                 }
             }
             let limit = limit as usize;
-            Ok(if descending { entries.into_iter().rev().take(limit).collect() } else { entries.into_iter().take(limit).collect() })
+            Ok(if descending {
+                entries.into_iter().rev().take(limit).collect()
+            } else {
+                entries.into_iter().take(limit).collect()
+            })
         })
     }
 
     fn read_log(&self, from: u64, before: u64, limit: u32) -> ReadFuture<'_, Vec<(u64, u64, Bytes)>> {
         Box::pin(async move {
             let pending = self.pending();
-            let first_pending = pending.iter().find_map(|commit| commit.writes.appends.first()).map(|entry| entry.offset);
+            let first_pending =
+                pending.iter().find_map(|commit| commit.writes.appends.first()).map(|entry| entry.offset);
             let mut entries: BTreeMap<u64, (u64, Bytes)> = BTreeMap::new();
             let stored_before = first_pending.map_or(before, |first| first.min(before));
             if from < stored_before {
@@ -172,7 +183,7 @@ impl Channel for View {
     }
 
     fn state_bytes(&self) -> u64 {
-        self.lock().state_bytes
+        self.lock().kv_bytes
     }
 
     fn members(&self) -> Vec<(MemberId, Identity)> {

@@ -102,6 +102,10 @@ impl Revoke {
         let store = open(self.config, environment).await?;
         let revoked = store.revoke_key(&self.tenant, &self.name).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
-        if revoked { Ok(()) } else { Err(Failure::other(format!("the tenant {:?} has no key {:?}", self.tenant, self.name))) }
+        if revoked {
+            Ok(())
+        } else {
+            Err(Failure::other(format!("the tenant {:?} has no key {:?}", self.tenant, self.name)))
+        }
     }
 }

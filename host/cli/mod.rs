@@ -7,6 +7,7 @@ mod key;
 mod plugin;
 mod serve;
 mod token;
+mod welcome;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -40,7 +40,8 @@ impl Check {
             None => Capability::ALL.into_iter().collect(),
             Some(names) => names.iter().map(|name| grant(name)).collect::<Result<BTreeSet<_>, _>>()?,
         };
-        let component = std::fs::read(&self.file).map_err(|e| Failure::usage(format!("{file}: cannot be read: {e}")))?;
+        let component =
+            std::fs::read(&self.file).map_err(|e| Failure::usage(format!("{file}: cannot be read: {e}")))?;
         let refused = |error| Failure::other(format!("{file}: refused: {error}"));
         let inspection = inspect::inspect(&component).map_err(refused)?;
         let limits = NodeLimits { channels_awake_max: 1, ..NodeLimits::default() };

@@ -3,6 +3,7 @@
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::welcome::Welcome;
 use super::{ConfigArgs, Failure};
 use crate::broker::Broker;
 use crate::config::Environment;
@@ -18,6 +19,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
+        let welcome = config.development.then(|| Welcome::new(&config)).transpose()?;
         telemetry::start_logging(&config.log).map_err(Failure::usage)?;
         let metrics = telemetry::start_metrics().map_err(Failure::other)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
@@ -27,13 +29,20 @@ impl Serve {
             let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
             let broker = Broker::build(config, metrics).await.map_err(Failure::other)?;
             println!("hotbay: listening on http://{}", broker.address());
+            if let Some(welcome) = welcome {
+                println!("{}", welcome.text(&format!("http://{}", broker.address())));
+            }
             let stop = async {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
             };
-            if broker.serve(stop).await { Ok(()) } else { Err(Failure::other("the broker did not stop cleanly, see its log")) }
+            if broker.serve(stop).await {
+                Ok(())
+            } else {
+                Err(Failure::other("the broker did not stop cleanly, see its log"))
+            }
         })
     }
 }

@@ -61,7 +61,7 @@ fn claims(token: &Token, now_s: u64) -> Map<String, Value> {
     claims
 }
 
-fn sign(config: &Config, name: &str, claims: &Map<String, Value>) -> Result<String, Failure> {
+pub(super) fn sign(config: &Config, name: &str, claims: &Map<String, Value>) -> Result<String, Failure> {
     let Some(key) = config.keys.get(name) else {
         let names: Vec<_> = config.keys.keys().map(String::as_str).collect();
         return Err(Failure::usage(format!("--key {name}: there is no such key; there are: {}", names.join(", "))));

@@ -132,8 +132,9 @@ impl Clock {
             if pulses.is_empty() {
                 return;
             }
-            pulses.iter().for_each(|pulse| pulse.outbox.close(close));
-            drop(pulses);
+            for pulse in pulses {
+                pulse.outbox.close(close);
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }

@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use tungstenite::Message;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::Message;
 
 use crate::connection::scan::Scan;
 use crate::limits::MountLimits;
@@ -68,10 +69,14 @@ impl Reader {
                 self.end(Close::FRAGMENTS, into);
                 return Bytes::new();
             }
-            while let Some(close) = self.step(&mut wire, into) {
-                if let Some(close) = close {
-                    self.end(close, into);
-                    break;
+            loop {
+                match self.step(&mut wire, into) {
+                    ControlFlow::Continue(()) => {}
+                    ControlFlow::Break(None) => break,
+                    ControlFlow::Break(Some(close)) => {
+                        self.end(close, into);
+                        break;
+                    }
                 }
             }
             if !self.ended && self.machine.flush(&mut wire).is_err() {
@@ -81,20 +86,20 @@ impl Reader {
         wire.output.into()
     }
 
-    /// One message. `None` when the bytes are used up, `Some(Some(_))` at the end.
-    fn step(&mut self, wire: &mut Wire<'_>, into: &mut VecDeque<Inbound>) -> Option<Option<Close>> {
+    /// One message. Breaks when the bytes are used up, and with a close at the end of the connection.
+    fn step(&mut self, wire: &mut Wire<'_>, into: &mut VecDeque<Inbound>) -> ControlFlow<Option<Close>> {
         match self.machine.read(wire) {
             Ok(Message::Text(text)) => into.push_back(Inbound::Message(Payload::Text(text.into()))),
             Ok(Message::Binary(bytes)) => into.push_back(Inbound::Message(Payload::Binary(bytes))),
             Ok(Message::Close(frame)) => {
                 let code = frame.map_or(1000, |frame| frame.code.into());
-                return Some(Some(Close { code, reason: "" }));
+                return ControlFlow::Break(Some(Close { code, reason: "" }));
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Err(error) => return Some(Some(close_of(&error))),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return ControlFlow::Break(None),
+            Err(error) => return ControlFlow::Break(Some(close_of(&error))),
         }
-        Some(None)
+        ControlFlow::Continue(())
     }
 
     fn end(&mut self, close: Close, into: &mut VecDeque<Inbound>) {

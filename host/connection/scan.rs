@@ -75,12 +75,11 @@ mod tests {
 
     fn frame(first: u8, payload: usize) -> Vec<u8> {
         let mut bytes = vec![first];
-        match payload {
-            0..=125 => bytes.push(0x80 | payload as u8),
-            _ => {
-                bytes.push(0x80 | 126);
-                bytes.extend((payload as u16).to_be_bytes());
-            }
+        if payload <= 125 {
+            bytes.push(0x80 | payload as u8);
+        } else {
+            bytes.push(0xFE);
+            bytes.extend((payload as u16).to_be_bytes());
         }
         bytes.extend(vec![0; 4 + payload]);
         bytes

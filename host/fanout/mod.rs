@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::outbox::{Frames, Outbox};
+use crate::outbox::{Frames, Outbox, Part};
 use crate::protocol::event::MemberId;
-use crate::protocol::frame::{Audience, Burst, Delivery, Outgoing};
+use crate::protocol::frame::{Audience, Burst, Outgoing};
+use crate::telemetry::{self, hot};
 
 pub use crate::fanout::roster::{CHUNK_MEMBERS, Recipient, Roster};
 
@@ -34,24 +35,24 @@ pub struct Plan {
     /// Positions in `chunks`, ascending, of members that get a selection instead.
     skip: Vec<u32>,
     wire: Bytes,
-    selections: Vec<(Arc<Outbox>, Vec<(u32, u32, Delivery)>)>,
+    selections: Vec<(Arc<Outbox>, Vec<Part>)>,
 }
 
 /// Plans the way of a batch's frames. `roster` has the members after the batch's joins and leaves, `changes` those
 /// joins and leaves.
-pub fn plan(burst: Burst, roster: &Roster, changes: &[Change]) -> Plan {
+pub fn plan(burst: &Burst, roster: &Roster, changes: &[Change]) -> Plan {
     if burst.frames.is_empty() {
         return Plan::default();
     }
     let special = Special::find(&burst.frames, roster, changes);
-    let mut plan = Plan { shared: shared(&burst), wire: burst.wire.clone(), ..Plan::default() };
+    let mut plan = Plan { shared: shared(burst), wire: burst.wire.clone(), ..Plan::default() };
     for member in special.members.into_values() {
         plan.skip.extend(member.position);
         let selection: Vec<_> = burst
             .frames
             .iter()
             .filter(|frame| member.receives(frame))
-            .map(|frame| (frame.start, frame.end, frame.delivery.clone()))
+            .map(|frame| Part { start: frame.start, end: frame.end, delivery: frame.delivery.clone() })
             .collect();
         if !selection.is_empty() {
             plan.selections.push((member.recipient.outbox, selection));
@@ -136,7 +137,9 @@ fn shared(burst: &Burst) -> Frames {
         burst.wire.clone()
     } else {
         let mut wire = BytesMut::with_capacity(frames.iter().map(|frame| (frame.end - frame.start) as usize).sum());
-        frames.iter().for_each(|frame| wire.extend_from_slice(&burst.wire[frame.start as usize..frame.end as usize]));
+        for frame in &frames {
+            wire.extend_from_slice(&burst.wire[frame.start as usize..frame.end as usize]);
+        }
         wire.freeze()
     };
     let first = frames.first().map(|frame| &frame.delivery);
@@ -149,7 +152,7 @@ fn shared(burst: &Burst) -> Frames {
         (end, frame.delivery.clone())
     };
     let marks = if alike.is_some() { Vec::new() } else { frames.iter().map(mark).collect() };
-    Frames { wire, marks, alike }
+    Frames { wire, marks, alike, count: frames.len() as u64 }
 }
 
 impl Plan {
@@ -162,14 +165,19 @@ impl Plan {
     pub async fn send(self) {
         for (outbox, selection) in &self.selections {
             outbox.send_parts(&self.wire, selection);
+            hot::FRAMES_OUT.increment(selection.len() as u64);
+            hot::BYTES_OUT.increment(selection.iter().map(|part| u64::from(part.end - part.start)).sum());
         }
+        let members = self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>().saturating_sub(self.skip.len()) as u64;
+        hot::FRAMES_OUT.increment(members * self.shared.count);
+        hot::BYTES_OUT.increment(members * self.shared.wire.len() as u64);
         let mut tasks = Vec::new();
         let shared = Arc::new(self.shared);
         let mut chunks = self.chunks.into_iter().zip(0_u32..);
         let first = chunks.next();
         for (chunk, number) in chunks {
             let (shared, skip) = (Arc::clone(&shared), skip_of(&self.skip, number));
-            tasks.push(crate::telemetry::spawn("fanout", async move { send_chunk(&chunk, &shared, &skip) }));
+            tasks.push(telemetry::spawn("fanout", async move { send_chunk(&chunk, &shared, &skip) }));
         }
         if let Some((chunk, number)) = first {
             send_chunk(&chunk, &shared, &skip_of(&self.skip, number));

@@ -47,7 +47,7 @@ impl Roster {
             return false;
         }
         self.positions.insert(recipient.member, position as u32);
-        if position % CHUNK_MEMBERS == 0 {
+        if position.is_multiple_of(CHUNK_MEMBERS) {
             self.chunks.push(Arc::new(Vec::new()));
         }
         if let Some(chunk) = self.chunks.last_mut() {

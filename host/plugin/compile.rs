@@ -61,7 +61,8 @@ impl Artifacts {
             Ok(key) => key,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let key = rand::random::<[u8; 64]>();
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
                 file.write_all(&key).map_err(io)?;
                 key.to_vec()
             }
@@ -164,7 +165,10 @@ fn run_worker(component: &[u8], out: &Path, limits: &NodeLimits) -> Result<(), P
             Ok(None) => {
                 drop(child.kill());
                 drop(child.wait());
-                return Err(worker(format!("it took longer than {} s (compile_wall_s_max)", limits.compile_wall_s_max)));
+                return Err(worker(format!(
+                    "it took longer than {} s (compile_wall_s_max)",
+                    limits.compile_wall_s_max
+                )));
             }
             Err(e) => return Err(worker(e.to_string())),
         }

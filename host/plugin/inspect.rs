@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use wasmparser::{
-    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Instance as CoreInstance, Parser,
-    Payload, Validator, WasmFeatures,
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Instance as CoreInstance,
+    Parser, Payload, Validator, WasmFeatures,
 };
 
 use crate::limits::FLATTENED_INSTANCES_MAX;
@@ -19,8 +19,21 @@ pub const CONTRACT_VERSION: &str = "0.1.0";
 
 /// Interfaces of the inert WASI, by package; everything else of WASI is refused.
 const WASI: [(&str, &[&str]); 5] = [
-    ("wasi:cli", &["environment", "exit", "stdin", "stdout", "stderr", "terminal-input", "terminal-output",
-        "terminal-stdin", "terminal-stdout", "terminal-stderr"]),
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+    ),
     ("wasi:clocks", &["monotonic-clock", "wall-clock"]),
     ("wasi:filesystem", &["types", "preopens"]),
     ("wasi:io", &["error", "poll", "streams"]),
@@ -54,7 +67,10 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, PluginError> {
     // The walk comes first: it is cheaper than validation, and validation of a bomb is not cheap.
     let walk = Walk::over(bytes)?;
     if walk.instances > FLATTENED_INSTANCES_MAX {
-        return Err(PluginError::TooManyInstances { instances: walk.instances, instances_max: FLATTENED_INSTANCES_MAX });
+        return Err(PluginError::TooManyInstances {
+            instances: walk.instances,
+            instances_max: FLATTENED_INSTANCES_MAX,
+        });
     }
     Validator::new_with_features(WasmFeatures::default())
         .validate_all(bytes)
@@ -174,7 +190,9 @@ impl Walk {
                 }
                 Payload::ComponentInstanceSection(section) => {
                     for instance in section {
-                        if let ComponentInstance::Instantiate { component_index, .. } = instance.map_err(|e| invalid(&e))? {
+                        if let ComponentInstance::Instantiate { component_index, .. } =
+                            instance.map_err(|e| invalid(&e))?
+                        {
                             let inner = scope.components.get(component_index as usize).copied().ok_or_else(unknown)?;
                             scope.instances = scope.instances.saturating_add(1).saturating_add(inner);
                         }
@@ -185,7 +203,8 @@ impl Walk {
                         match alias.map_err(|e| invalid(&e))? {
                             ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
                                 let outer = depth.checked_sub(1 + count as usize).ok_or_else(unknown)?;
-                                let amount = scopes[outer].components.get(index as usize).copied().ok_or_else(unknown)?;
+                                let amount =
+                                    scopes[outer].components.get(index as usize).copied().ok_or_else(unknown)?;
                                 scopes[depth - 1].components.push(amount);
                             }
                             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {

@@ -51,11 +51,8 @@ impl Instance {
         let mut store = Store::new(plugin.engine(), State::new(limits, seed, label));
         state::bound(&mut store);
         state::start_clock(&mut store);
-        let bindings = plugin
-            .pre()
-            .instantiate_async(&mut store)
-            .await
-            .map_err(|error| match Fault::from_call(&error) {
+        let bindings =
+            plugin.pre().instantiate_async(&mut store).await.map_err(|error| match Fault::from_call(&error) {
                 Fault::Trap { message } => Fault::Start { cause: message },
                 fault => fault,
             })?;

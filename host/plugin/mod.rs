@@ -86,8 +86,8 @@ impl Runtime {
     /// # Errors
     /// Like [`Runtime::load`], and if the file cannot be read.
     pub fn load_file(&self, name: &str, path: &Path, grants: &BTreeSet<Capability>) -> Result<Plugin, PluginError> {
-        let component = std::fs::read(path)
-            .map_err(|e| PluginError::File { path: path.to_owned(), cause: e.to_string() })?;
+        let component =
+            std::fs::read(path).map_err(|e| PluginError::File { path: path.to_owned(), cause: e.to_string() })?;
         self.load(name, &component, grants)
     }
 }

@@ -69,12 +69,11 @@ pub(super) enum Call {
     /// `route` or `refused`, or no call at all: imports trap.
     Pure,
     /// `open`, or `handle` with this batch.
-    Channel {
-        channel: Arc<dyn Channel>,
-        now_ms: u64,
-        batch: Option<Arc<Batch>>,
-    },
+    Channel { channel: Arc<dyn Channel>, now_ms: u64, batch: Option<Arc<Batch>> },
 }
+
+/// The channel of the call under way, its time, and its batch unless the call is `open` or `save`.
+type Current<'a> = (&'a Arc<dyn Channel>, u64, Option<&'a Batch>);
 
 /// The data of an instance's store.
 pub(super) struct State {
@@ -112,9 +111,9 @@ impl State {
     }
 
     /// The channel, its time and the batch under way.
-    pub(super) fn channel(&self) -> Result<(&Arc<dyn Channel>, u64, Option<&Arc<Batch>>), Fault> {
+    pub(super) fn channel(&self) -> Result<Current<'_>, Fault> {
         match &self.call {
-            Call::Channel { channel, now_ms, batch } => Ok((channel, *now_ms, batch.as_ref())),
+            Call::Channel { channel, now_ms, batch } => Ok((channel, *now_ms, batch.as_deref())),
             Call::Pure => Err(Fault::refused("an import was called from `route`, `refused` or a start function")),
         }
     }
@@ -124,6 +123,14 @@ impl State {
         if let Some(started) = self.started.take() {
             self.cpu_ns += started.elapsed().as_nanos() as u64;
         }
+    }
+
+    /// Waits for a read; that is not the plugin's time.
+    pub(super) async fn waiting<T>(&mut self, read: ReadFuture<'_, T>) -> Result<T, Fault> {
+        self.finish();
+        let result = read.await;
+        self.started = Some(Instant::now());
+        result
     }
 
     /// Counts one effect of this many bytes.

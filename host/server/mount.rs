@@ -48,13 +48,14 @@ pub(super) async fn handle(State(site): State<Arc<Site>>, request: Request) -> R
         return refusal(StatusCode::NOT_FOUND, "nothing is mounted here");
     };
     if found.rest == "/" && handshake::is_upgrade(&parts) {
-        return upgrade::upgrade(&site, &found, &parts).await;
+        return upgrade::upgrade(&site, &found, &parts);
     }
     let route = found.mount.config.http.iter().find(|route| same_path(&route.path, found.rest));
     match route {
         Some(route) => answer(&site, &found, route, &parts, body).await,
         None if found.rest == "/" => {
-            let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
+            let mut response =
+                refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
             response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             response
         }
@@ -106,7 +107,10 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
     };
     let secret: Vec<&str> = gate.token_parameters().collect();
     let query = found.query.iter().filter(|(name, _)| !secret.contains(name));
-    let headers = route.headers.iter().filter_map(|name| Some((name.clone(), parts.headers.get(name)?.to_str().ok()?.to_owned())));
+    let headers = route
+        .headers
+        .iter()
+        .filter_map(|name| Some((name.clone(), parts.headers.get(name)?.to_str().ok()?.to_owned())));
     let http = HttpRequest {
         method: parts.method.to_string(),
         path: found.rest.to_owned(),

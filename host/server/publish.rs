@@ -36,7 +36,10 @@ pub(super) async fn publish(
 async fn try_publish(site: &Site, channel: &str, request: Request) -> Result<(u64, u64), (StatusCode, String)> {
     let (parts, body) = request.into_parts();
     let key = bearer(&parts.headers).ok_or_else(|| {
-        (StatusCode::UNAUTHORIZED, "an API key is needed: Authorization: Bearer <key> (made by `hotbay key create`)".to_owned())
+        (
+            StatusCode::UNAUTHORIZED,
+            "an API key is needed: Authorization: Bearer <key> (made by `hotbay key create`)".to_owned(),
+        )
     })?;
     let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     let unavailable = |message: String| (StatusCode::SERVICE_UNAVAILABLE, message);
@@ -46,9 +49,9 @@ async fn try_publish(site: &Site, channel: &str, request: Request) -> Result<(u6
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
     let bytes_max = logic.limits.request_bytes_max;
-    let body = to_bytes(body, bytes_max)
-        .await
-        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {bytes_max} bytes (request_bytes_max), or broke off")))?;
+    let body = to_bytes(body, bytes_max).await.map_err(|_| {
+        (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {bytes_max} bytes (request_bytes_max), or broke off"))
+    })?;
     let binary = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),

@@ -9,19 +9,19 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::config::RefusalStyle;
+use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::{self, Opened, handshake};
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
+use crate::server::Site;
 use crate::server::accept::{Socket, SocketSlot, TenantSlot};
 use crate::server::mount::{Match, MountPoint, auth_refusal};
 use crate::server::respond::refusal;
-use crate::server::Site;
 use crate::telemetry::{self, now_ms};
 
 /// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
-pub(super) async fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
+pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
     let mount = found.mount;
     let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
         Ok(response) => response.map(|()| Body::empty()),
@@ -51,7 +51,11 @@ pub(super) async fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) 
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
     };
     let logic = &mount.endpoint.logic;
-    if !logic.census.connect(&identity, logic.limits.connections_per_user_max) {
+    let user_max = match mount.config.on_excess {
+        OnExcess::Refuse => logic.limits.connections_per_user_max,
+        OnExcess::Evict => usize::MAX,
+    };
+    if !logic.census.connect(&identity, user_max) {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     }
     let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
@@ -75,7 +79,7 @@ impl Opening {
         let hub = Arc::clone(&site.hub);
         drop((site, mount));
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
-            return endpoint.logic.census.disconnect(&identity);
+            return endpoint.logic.census.disconnect(&identity, None);
         };
         let opened = Opened { stream, early, identity, endpoint, channel, quiet };
         // On the heap, so that what came before does not stay for as long as the connection.

@@ -264,7 +264,7 @@ impl Drop for Broker {
 /// A signed HS256 token; `ttl_s` may be negative.
 pub fn token(user: &str, claims: serde_json::Value, ttl_s: i64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
-    let mut all = serde_json::json!({ "sub": user, "exp": now as i64 + ttl_s });
+    let mut all = serde_json::json!({ "sub": user, "exp": now.cast_signed() + ttl_s });
     for (name, value) in claims.as_object().expect("an object") {
         all[name] = value.clone();
     }

@@ -1,6 +1,13 @@
 //! What tests share: a real broker process on a free port with its own data folder, and a WebSocket client that waits for
 //! what it expects, with a deadline and never by sleeping.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "a test ends at the first surprise"
+)]
 
 pub mod broker;
 pub mod client;

@@ -16,7 +16,7 @@ use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::Refusal;
 use crate::store::{Answer, Commit, LogEntry, Writes};
-use crate::telemetry::{self, now_ms};
+use crate::telemetry::{self, hot, now_ms};
 
 /// A batch that ran, until it may be seen.
 pub(super) struct Prepared {
@@ -42,9 +42,9 @@ impl Actor {
         claim.view.set_timers(self.core.timers_set());
         let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
         let cpu_ns = instance.take_cpu_ns();
-        metrics::counter!("hotbay_plugin_cpu_microseconds_total").increment(cpu_ns / 1_000);
-        metrics::counter!("hotbay_batches_total").increment(1);
-        metrics::histogram!("hotbay_batch_events").record(batch.events.len() as f64);
+        hot::PLUGIN_CPU.increment(cpu_ns / 1_000);
+        hot::BATCHES.increment(1);
+        hot::BATCH_EVENTS.record(batch.events.len() as f64);
         let out = match result {
             Ok(effects) => {
                 let timers: Vec<_> = effects
@@ -103,7 +103,7 @@ impl Actor {
     }
 
     fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, changes: &[Change]) -> Prepared {
-        let plan = self.with_roster(|roster| plan(effects.frames.finish(), roster, changes));
+        let plan = self.with_roster(|roster| plan(&effects.frames.finish(), roster, changes));
         let writes = self.writes(&batch, &mut effects);
         let mut position = (0, 0);
         let mut commit = None;
@@ -139,7 +139,8 @@ impl Actor {
             .zip(next..)
             .map(|(data, offset)| LogEntry { offset, at_ms: batch.now_ms, data })
             .collect();
-        let mut timers: std::collections::BTreeMap<String, Option<u64>> = spent.into_iter().map(|name| (name, None)).collect();
+        let mut timers: std::collections::BTreeMap<String, Option<u64>> =
+            spent.into_iter().map(|name| (name, None)).collect();
         for event in &batch.events {
             if let Event::Timer { name, durable: true } = event {
                 timers.insert(name.clone(), None);
@@ -161,7 +162,9 @@ impl Actor {
         }
         let position = (claim.fence.epoch, claim.fence.seq + 1);
         let answers = batch.events.iter().zip(0_u32..).filter_map(|(event, index)| {
-            let Event::Publish { source: Source::Api(sender), idempotency_key: Some(key), .. } = event else { return None };
+            let Event::Publish { source: Source::Api(sender), idempotency_key: Some(key), .. } = event else {
+                return None;
+            };
             let rejected = effects.rejects.iter().any(|(rejected, _)| *rejected == index);
             (!rejected).then(|| Answer {
                 sender: sender.to_string(),
@@ -172,7 +175,8 @@ impl Actor {
         });
         let answers = answers.collect();
         let length = next + appends.len() as u64 - first;
-        let trim_before = effects.trim_before.max(over(length, self.channel.logic.limits.log_entries_max).map(|over| first + over));
+        let trim_before =
+            effects.trim_before.max(over(length, self.channel.logic.limits.log_entries_max).map(|over| first + over));
         Writes {
             state: std::mem::take(&mut effects.state).into_iter().collect::<Vec<(String, Option<Bytes>)>>(),
             appends,

@@ -72,8 +72,7 @@ impl wit::channel::Host for State {
         if !(200..=599).contains(&response.status) {
             return Err(Fault::refused(format!("HTTP status {}; allowed are 200 to 599", response.status)).into());
         }
-        let response =
-            HttpResponse { status: response.status, headers: response.headers, body: response.body.into() };
+        let response = HttpResponse { status: response.status, headers: response.headers, body: response.body.into() };
         self.effects.responses.push((RequestId(request), response));
         Ok(())
     }
@@ -102,7 +101,8 @@ impl wit::channel::Host for State {
     fn members(&mut self) -> wasmtime::Result<Vec<wit::types::Member>> {
         let (channel, _, _) = self.channel()?;
         let members = channel.members();
-        let members = members.iter().map(|(id, identity)| wit::types::Member { id: id.0, identity: convert::identity(identity) });
+        let members =
+            members.iter().map(|(id, identity)| wit::types::Member { id: id.0, identity: convert::identity(identity) });
         Ok(members.collect())
     }
 
@@ -147,4 +147,3 @@ fn delivery(delivery: WitDelivery) -> Result<Delivery, Fault> {
     };
     Ok(Delivery { priority, conflate: delivery.conflate.map(Into::into) })
 }
-

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -17,7 +18,9 @@ impl kv::Host for State {
         if let Some(written) = self.effects.state.get(&key) {
             return Ok(written.as_ref().map(|value| value.to_vec()));
         }
-        Ok(channel.get(&key).await?.map(|value| value.to_vec()))
+        let channel = Arc::clone(channel);
+        let value = self.waiting(channel.get(&key)).await?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     fn put(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<()> {
@@ -29,7 +32,9 @@ impl kv::Host for State {
         }
         if state_bytes > self.limits.state_bytes_max {
             let bytes_max = self.limits.state_bytes_max;
-            return Err(Fault::refused(format!("the channel's state is over {bytes_max} bytes (state_bytes_max)")).into());
+            return Err(
+                Fault::refused(format!("the channel's state is over {bytes_max} bytes (state_bytes_max)")).into()
+            );
         }
         self.charge(key.len() + value.len())?;
         self.effects.state.insert(key, Some(value.into()));
@@ -50,7 +55,8 @@ impl kv::Host for State {
         let descending = order == kv::Order::Descending;
         // Each key the batch deleted may take one committed entry away.
         let deleted = self.effects.state.values().filter(|value| value.is_none()).count() as u32;
-        let stored = channel.scan(&prefix, None, descending, limit.saturating_add(deleted)).await?;
+        let channel = Arc::clone(channel);
+        let stored = self.waiting(channel.scan(&prefix, None, descending, limit.saturating_add(deleted))).await?;
         Ok(merge(stored, &self.effects.state, &prefix, descending, limit))
     }
 }
@@ -63,7 +69,8 @@ fn merge(
     descending: bool,
     limit: u32,
 ) -> Vec<(String, Vec<u8>)> {
-    let mut entries: BTreeMap<String, Option<Bytes>> = stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    let mut entries: BTreeMap<String, Option<Bytes>> =
+        stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
     let range = (Bound::Included(prefix), Bound::Unbounded);
     for (key, value) in written.range::<str, _>(range).take_while(|(key, _)| key.starts_with(prefix)) {
         entries.insert(key.clone(), value.clone());

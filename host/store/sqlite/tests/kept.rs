@@ -86,14 +86,14 @@ fn answer(key: &str, text: &'static str, at_ms: u64) -> Answer {
 async fn an_answer_is_found_within_its_window_by_its_own_sender_and_channel() {
     let fixture = Fixture::new().await;
     let acquired = fixture.acquire("room:1").await;
-    let other = fixture.acquire("room:2").await;
+    fixture.acquire("room:2").await;
     let at_ms = 5 * IDEMPOTENCY_WINDOW_MS;
     let answers = vec![answer("key", "first", at_ms)];
     fixture.commit(acquired.fence, Writes { answers, ..Writes::default() }).await.unwrap();
 
     let find = async |channel, sender, key, now_ms| fixture.store.answer(channel, sender, key, now_ms).await.unwrap();
 
-    let (mine, theirs) = (acquired.fence.channel, other.fence.channel);
+    let (mine, theirs) = (&super::name("room:1"), &super::name("room:2"));
     let last = at_ms + IDEMPOTENCY_WINDOW_MS - 1;
     assert_eq!(find(mine, "sender", "key", at_ms).await, Some(Bytes::from("first")));
     assert_eq!(find(mine, "sender", "key", last).await, Some(Bytes::from("first")));
@@ -113,7 +113,7 @@ async fn old_answers_are_deleted_and_may_be_given_anew() {
     let now = start + IDEMPOTENCY_WINDOW_MS + 5;
     let answers = vec![answer("a", "second", now)];
     fixture.commit(after(&acquired, 1), Writes { answers, ..Writes::default() }).await.unwrap();
-    let again = fixture.store.answer(acquired.fence.channel, "sender", "a", now).await.unwrap();
+    let again = fixture.store.answer(&super::name("room:1"), "sender", "a", now).await.unwrap();
     assert_eq!(again, Some(Bytes::from("second")));
     assert_eq!(fixture.count("SELECT count(*) FROM answer").await, 2);
 

@@ -204,8 +204,8 @@ async fn a_read_of_the_log_is_bounded_by_range_count_and_bytes() {
 
     assert_eq!(read(2, 4, 10).await, [2, 3]);
     assert_eq!(read(0, 6, 2).await, [1, 2]);
-    assert_eq!(read(5, u64::MAX, 0).await, []);
-    assert_eq!(read(10, u64::MAX, 10).await, []);
+    assert!(read(5, u64::MAX, 0).await.is_empty());
+    assert!(read(10, u64::MAX, 10).await.is_empty());
     assert_eq!(read(4, 10, 10).await, [4, 5, 6], "two large ones are more than READ_BYTES_MAX");
     assert_eq!(read(7, 10, 10).await, [7], "one large one is always answered");
     let first = fixture.store.read_log(acquired.fence.channel, 1, 2, 1).await.unwrap();

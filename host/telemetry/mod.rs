@@ -1,5 +1,7 @@
 //! Time, tasks, logs and metrics of the process.
 
+pub mod hot;
+
 use std::future::Future;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,8 +39,7 @@ where
 /// # Errors
 /// If the filter is not one.
 pub fn start_logging(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|e| format!("log.filter = {:?}: {e}", config.filter))?;
+    let filter = EnvFilter::try_new(&config.filter).map_err(|e| format!("log.filter = {:?}: {e}", config.filter))?;
     let text = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Json => false,

@@ -1,0 +1,57 @@
+# `make run` builds everything and starts a broker; `make test` proves it. `make help` lists the rest.
+
+CARGO     ?= cargo
+HOTBAY    := target/release/hotbay
+CONFIG    ?= examples/hotbay.toml
+RUN_ARGS  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build toolchain plugins test check unit integration needs soak bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: build ## build everything and start a broker on 127.0.0.1:3000, with its data in ./data
+	@$(HOTBAY) serve --config $(CONFIG) $(RUN_ARGS)
+
+build: plugins ## build the broker and the plugins
+	$(CARGO) build --release --locked --bin hotbay
+
+toolchain: # the target plugins are built for; rust-toolchain.toml names it, but not every installation adds it by itself
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs test -d 2>/dev/null \
+	  || rustup target add wasm32-wasip2
+
+plugins: toolchain ## build the plugins
+	cd plugins && $(CARGO) build --release --locked --target wasm32-wasip2
+
+test: check unit integration ## install what tests need, then run all of them; fails on any failure
+
+check: plugins ## formatting, lints, and that the example configuration is valid
+	$(CARGO) fmt --check
+	cd plugins && $(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	cd plugins && $(CARGO) clippy --locked --all-targets -- -D warnings
+
+unit: plugins ## tests beside the code, of the host and of the plugins
+	$(CARGO) test --locked --lib --bins --test sim --test tidy
+	cd plugins && $(CARGO) test --locked
+
+integration: plugins needs ## tests against real brokers: contract, faults, real clients, browser
+	$(CARGO) test --locked --test contract --test it --test faults
+	$(CARGO) build --locked --bin hotbay
+	node --test tests/browser/
+
+needs: # Node.js, npm packages, Chromium
+	tests/needs.sh
+
+soak: plugins ## the crash test with 200 kills, and the simulator with many more seeds
+	HOTBAY_CRASH_ROUNDS=200 $(CARGO) test --locked --test faults crash -- --nocapture
+	HOTBAY_SIM_SEEDS=100000 $(CARGO) test --locked --release --test sim -- --nocapture
+
+bench: plugins ## measure what must hold, on this machine
+	$(CARGO) bench --locked --bench must_hold
+
+clean: ## remove everything that was built, but not ./data
+	$(CARGO) clean
+	rm -rf tests/*/node_modules
