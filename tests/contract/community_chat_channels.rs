@@ -84,7 +84,7 @@ async fn item_08_and_10_the_matrix_of_channels_and_users() {
     let broker = Setup::example().start();
     let claims = json!({"groups": ["g1", 7], "role": "admin"});
     let mut alice = broker.connect_with(PATH, &broker.token("alice", claims)).await;
-    for open in ["room:1", "room:a b", "room:x:y", "group:g1", "group:7", "dm:alice:bob", "dm:aaron:alice", "user:alice"] {
+    for open in ["room:1", "room:x:y", "group:g1", "group:7", "dm:alice:bob", "dm:aaron:alice", "user:alice"] {
         subscribe(&mut alice, open).await;
     }
     for (closed, code) in [
@@ -110,7 +110,7 @@ async fn item_08_and_10_the_matrix_of_channels_and_users() {
         let error = error_of(&mut alice, json!({"type": "CHAT_MESSAGE", "channel": closed, "payload": {"content": "x"}})).await;
         assert_eq!(error["code"], "not_subscribed", "{closed}: {error}");
     }
-    for odd in [&"r".repeat(300), "room:\u{0}", "room:\n"] {
+    for odd in [&"r".repeat(300), "a b", "\u{0}", "\n", "*", "ü", ":x"] {
         let error = error_of(&mut alice, json!({"type": "SUBSCRIBE", "channel": format!("room:{odd}")})).await;
         assert_eq!(error["code"], "bad_request", "{odd:?}: {error}");
     }

@@ -111,7 +111,7 @@ async fn item_26_after_the_signal_nobody_new_comes_in() {
 #[tokio::test]
 async fn item_35_npm_ws_chats_with_a_tokio_client() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
-    assert!(folder.join("node_modules/ws").exists(), "install it first: npm ci --prefix tests/e2e");
+    assert!(folder.join("node_modules/ws").exists(), "install it first: make needs");
     let heartbeat = "{ interval_ms = 200, timeout_ms = 30000 }";
     let mut broker = Setup::example().set("mount.community.heartbeat", heartbeat).start();
     let mut alice = join(&broker, "alice", "room:1").await;

@@ -73,6 +73,22 @@ impl Setup {
         self
     }
 
+    /// Changes the configuration's text.
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.config.contains(from), "the configuration has no {from:?}");
+        self.config = self.config.replace(from, to);
+        self
+    }
+
+    /// Runs a broker that ends by itself, because something is wrong.
+    pub fn fail_to_start(self) -> std::process::Output {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::write(folder.path().join("hotbay.toml"), &self.config).expect("the configuration");
+        let data = folder.path().join("data");
+        let broker = Broker { setup: self, folder, data, running: None, log: Arc::default() };
+        broker.command(&["serve", "--listen", "127.0.0.1:0"]).output().expect("an end")
+    }
+
     /// Starts it with an empty data folder.
     pub fn start(self) -> Broker {
         let folder = TempDir::new().expect("a folder");
@@ -226,13 +242,27 @@ impl Broker {
 
     /// Waits until a metric has at least this value.
     pub async fn until_metric(&self, name: &str, at_least: f64) {
-        let reached = async {
-            while self.metric(name).await < at_least {
+        self.watch_metric(name, |value| value >= at_least).await;
+    }
+
+    /// Waits until a metric has exactly this value.
+    pub async fn until_metric_is(&self, name: &str, expected: f64) {
+        self.watch_metric(name, |value| (value - expected).abs() < 0.5).await;
+    }
+
+    async fn watch_metric(&self, name: &str, fits: impl Fn(f64) -> bool) {
+        let mut last = 0.0;
+        let watch = async {
+            loop {
+                last = self.metric(name).await;
+                if fits(last) {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let in_time = tokio::time::timeout(DEADLINE, reached).await;
-        assert!(in_time.is_ok(), "{name} did not reach {at_least}");
+        let in_time = tokio::time::timeout(DEADLINE, watch).await.is_ok();
+        assert!(in_time, "{name} is {last} and stays so");
     }
 
     /// A token for a user, with extra claims, valid for an hour.

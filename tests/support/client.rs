@@ -145,6 +145,11 @@ impl Client {
         drop(tokio::time::timeout(DEADLINE, self.socket.close(None)).await);
     }
 
+    /// The socket itself, for tests that write and read at the same time.
+    pub fn into_socket(self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+        self.socket
+    }
+
     /// The raw socket, for tests of the wire.
     pub fn socket(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
         &mut self.socket
