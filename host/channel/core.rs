@@ -199,6 +199,9 @@ impl Core {
             if self.awake {
                 return self.run(seed);
             }
+            if ready_ms > self.now_ms && self.stopping {
+                return Step::Sleep;
+            }
             if ready_ms > self.now_ms {
                 return Step::Wait { until_ms: ready_ms };
             }
@@ -210,9 +213,11 @@ impl Core {
         if !self.pipeline.is_empty() {
             return Step::Wait { until_ms: u64::MAX };
         }
-        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms);
+        // Faults are remembered for as long again as the quarantine they led to.
+        let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
+        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(remember_until_ms);
         let volatile = self.awake && self.timers.values().any(|alarm| !alarm.durable);
-        let sleepy = self.stopping || (!busy && !volatile && (idle_until_ms <= self.now_ms || !self.awake));
+        let sleepy = self.stopping || (!busy && !volatile && idle_until_ms <= self.now_ms);
         if !due && sleepy {
             return Step::Sleep;
         }
