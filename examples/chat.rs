@@ -51,7 +51,7 @@ struct Args {
     token: Option<String>,
 }
 
-/// What goes on no longer, and why.
+/// Why a connection ended.
 enum End {
     /// The user left.
     Quit,
@@ -65,7 +65,13 @@ enum End {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let mut lines = typed_lines();
-    let mut chat = Chat { channel: channel_of(&args.room), last: HashMap::new(), mine: None, online: Vec::new() };
+    let mut chat = Chat {
+        channel: channel_of(&args.room),
+        last: HashMap::new(),
+        mine: None,
+        online: Vec::new(),
+        typing: Vec::new(),
+    };
     let mut pause = RETRY.0;
     loop {
         let why = match chat.run(&args, &mut lines).await {
@@ -116,6 +122,8 @@ struct Chat {
     mine: Option<String>,
     /// Who is here.
     online: Vec<String>,
+    /// Who is typing.
+    typing: Vec<String>,
 }
 
 impl Chat {
@@ -144,7 +152,11 @@ impl Chat {
             Err(Error::Http(response)) if response.status().is_client_error() => {
                 let body = response.body().as_deref().unwrap_or_default();
                 let why: Value = serde_json::from_slice(body).unwrap_or_default();
-                return End::Refused(format!("refused ({}): {}", response.status(), why["error"].as_str().unwrap_or("")));
+                return End::Refused(format!(
+                    "refused ({}): {}",
+                    response.status(),
+                    why["error"].as_str().unwrap_or("")
+                ));
             }
             Err(Error::Url(error)) => return End::Refused(format!("--url {}: {error}", args.url)),
             Err(error) => return lost(format!("no connection to {}: {error}", args.url)),
@@ -167,7 +179,7 @@ impl Chat {
                     }
                     // 4401 asks for a new token, 4500 and above not to come back; anything else is worth another try.
                     Some(Ok(Message::Close(frame))) => {
-                        let (code, why) = frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+                        let (code, why) = frame.map_or((1005, String::new()), |frame| (u16::from(frame.code), frame.reason.to_string()));
                         if (4500..5000).contains(&code) || code == 1008 || (code == 4401 && args.token.is_some()) {
                             return End::Refused(format!("closed by the broker: {why} ({code})"));
                         }
@@ -225,7 +237,14 @@ impl Chat {
             "CHAT_MESSAGE" => self.message(payload, user),
             "MESSAGE_EDIT" => println!("  {who} edited {}: {}", text(&payload["id"]), text(&payload["content"])),
             "MESSAGE_DELETE" => println!("  {} was deleted", text(&payload["id"])),
-            "TYPING" if payload["isTyping"] == true => println!("  {who} is typing…"),
+            // Repeated while it lasts.
+            "TYPING" if payload["isTyping"] == true => {
+                if !self.typing.contains(&who) {
+                    println!("  {who} is typing…");
+                    self.typing.push(who);
+                }
+            }
+            "TYPING" => self.typing.retain(|other| *other != who),
             "USER_JOINED" => {
                 println!("* {who} joined ({} here)", payload["online"]);
                 self.online.push(who);
@@ -242,6 +261,7 @@ impl Chat {
     fn message(&mut self, message: &Value, user: &str) {
         let (id, who) = (text(&message["id"]), text(&message["userId"]));
         println!("{id:>6}  {who}: {}", text(&message["content"]));
+        self.typing.retain(|other| *other != who);
         if who == user {
             self.mine = Some(id.clone());
         }
@@ -250,7 +270,8 @@ impl Chat {
 
     /// What a typed line asks for.
     fn typed(&mut self, line: &str) -> Vec<Value> {
-        let frame = |kind: &str, channel: &str, payload: Value| json!({ "type": kind, "channel": channel, "payload": payload });
+        let frame =
+            |kind: &str, channel: &str, payload: Value| json!({ "type": kind, "channel": channel, "payload": payload });
         let (command, rest) = line.split_once(' ').map_or((line, ""), |(command, rest)| (command, rest.trim()));
         // `/edit 12 text` names a message; `/edit text` means my last one.
         let numbered = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -260,7 +281,9 @@ impl Chat {
         };
         match (command, id) {
             ("", _) => Vec::new(),
-            ("/edit" | "/delete", None) => complain("you have not written anything here yet: name a message by its number"),
+            ("/edit" | "/delete", None) => {
+                complain("you have not written anything here yet: name a message by its number")
+            }
             ("/edit", Some(_)) if content.is_empty() => complain("/edit [ID] TEXT"),
             ("/edit", Some(id)) => vec![frame("MESSAGE_EDIT", &self.channel, json!({ "id": id, "content": content }))],
             ("/delete", Some(id)) => vec![frame("MESSAGE_DELETE", &self.channel, json!({ "id": id }))],
