@@ -129,7 +129,7 @@ impl Mailbox {
         if matches!(state.phase, Phase::Gone) {
             return None;
         }
-        state.poked = true;
+        state.poked = matches!(state.phase, Phase::Awake);
         match self.wake(state) {
             Put::Wake(roster) => Some(roster),
             Put::Done | Put::Full(_) | Put::Gone(_) => None,
@@ -206,11 +206,16 @@ impl Mailbox {
         quiet
     }
 
+    /// Whether the channel was poked since it woke, or since the last question.
+    pub(super) fn take_poke(&self) -> bool {
+        std::mem::take(&mut self.lock().poked)
+    }
+
     /// Whether the actor has something to look at; registers it to be woken otherwise.
     pub(super) fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
         self.actor.register(cx.waker());
         let state = self.lock();
-        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty()
+        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked
     }
 
     /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
