@@ -25,7 +25,7 @@ use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::store::{Acquired, Commit, Committed, Durability, Fence, StoreError, Writes};
-use crate::telemetry::now_ms;
+use crate::telemetry::{hot, now_ms};
 
 /// Wait no longer than this at a time, so that a clock that was set is noticed.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -86,13 +86,21 @@ enum News {
     Stop,
 }
 
+fn fresh_core(channel: &Channel, stop: &watch::Receiver<bool>) -> Core {
+    let release_early = channel.logic.durability == Durability::None;
+    let mut core = Core::new(Arc::clone(&channel.logic.limits), release_early, now_ms());
+    if *stop.borrow() {
+        core.stop();
+    }
+    core
+}
+
 impl Actor {
     fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
-        let limits = Arc::clone(&channel.logic.limits);
-        let release_early = channel.logic.durability == Durability::None;
+        let stop = directory.stop.subscribe();
         Self {
-            core: Core::new(limits, release_early, now_ms()),
-            stop: directory.stop.subscribe(),
+            core: fresh_core(channel, &stop),
+            stop,
             directory: Arc::clone(directory),
             channel: Arc::clone(channel),
             roster,
@@ -115,7 +123,11 @@ impl Actor {
             let idle_ms = self.directory.idle_ms(&self.channel.logic);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
                 Step::Start => self.start().await,
-                Step::Run(id, batch) => self.run_batch(id, batch).await,
+                Step::Run(id, batch) => {
+                    self.run_batch(id, batch).await;
+                    // A channel that never waits must not keep its thread from others.
+                    tokio::task::yield_now().await;
+                }
                 Step::Sleep => {
                     if self.sleep().await {
                         return;
@@ -128,12 +140,13 @@ impl Actor {
 
     /// Takes what the core wants from the mailbox; in quarantine, refuses it.
     async fn empty_mailbox(&mut self) {
-        if self.channel.mailbox.take_poke() {
-            self.core.poke();
-        }
         let (events_max, bytes_max) = self.core.appetite();
         let mut letters = Vec::new();
-        for quiet in self.channel.mailbox.take(events_max, bytes_max, &mut letters) {
+        let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
+        if poked {
+            self.core.poke();
+        }
+        for quiet in quiet {
             self.with_roster(|roster| match quiet {
                 Quiet::Join(recipient) => drop(roster.insert(recipient)),
                 Quiet::Leave(member) => drop(roster.remove(member)),
@@ -173,7 +186,10 @@ impl Actor {
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
-                    self.requests.retain(|_, waiting| !waiting.is_closed());
+                    // Clients that went away; not looked for at every request.
+                    if self.requests.len() == self.requests.capacity() {
+                        self.requests.retain(|_, waiting| !waiting.is_closed());
+                    }
                     self.requests.insert(request, reply);
                 }
             }
@@ -343,7 +359,7 @@ impl Actor {
         let out = match result {
             Ok(committed) => {
                 self.commit = None;
-                metrics::histogram!("hotbay_batch_commit_seconds").record(elapsed.as_secs_f64());
+                hot::BATCH_COMMIT.record(elapsed.as_secs_f64());
                 if let Some(claim) = &self.claim {
                     claim.view.committed(committed.state_bytes);
                 }
@@ -361,6 +377,8 @@ impl Actor {
             }
         };
         self.carry_out(out).await;
+        // Released by now; or long ago, where nothing waits for a commit.
+        self.prepared.remove(&id);
     }
 
     async fn carry_out(&mut self, outputs: Vec<Output>) {
@@ -488,11 +506,9 @@ impl Actor {
         match self.channel.mailbox.sleep(roster) {
             Ok(()) => true,
             Err(roster) => {
-                // Awake again: a fresh core, for what it knew is saved or gone.
-                let memberships = std::mem::take(&mut self.memberships);
-                *self = Self::new(&self.directory, &self.channel, roster);
-                self.memberships = memberships;
-                self.core.poke();
+                // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
+                self.roster = roster;
+                self.core = fresh_core(&self.channel, &self.stop);
                 false
             }
         }

@@ -206,6 +206,9 @@ impl Core {
             if self.awake {
                 return self.run(seed);
             }
+            if ready_ms > self.now_ms && self.stopping {
+                return Step::Sleep;
+            }
             if ready_ms > self.now_ms {
                 return Step::Wait { until_ms: ready_ms };
             }
@@ -217,16 +220,16 @@ impl Core {
         if !self.pipeline.is_empty() {
             return Step::Wait { until_ms: u64::MAX };
         }
-        let idle_until_ms = if self.awake { self.last_event_ms.saturating_add(idle_ms) } else { 0 };
-        // Sleep forgets. A quarantine is remembered for as long again as it lasts, so that the next one is longer.
-        let rest_at_ms = idle_until_ms.max(self.quarantined_until_ms.saturating_add(self.quarantine_ms));
+        // Faults are remembered for as long again as the quarantine they led to.
+        let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
+        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(remember_until_ms);
         let volatile = self.awake && self.timers.values().any(|alarm| !alarm.durable);
-        let sleepy = self.stopping || (!busy && !volatile && rest_at_ms <= self.now_ms);
+        let sleepy = self.stopping || (!busy && !volatile && idle_until_ms <= self.now_ms);
         if !due && sleepy {
             return Step::Sleep;
         }
-        let rest_at_ms = if busy || volatile { u64::MAX } else { rest_at_ms };
-        Step::Wait { until_ms: timer_ms.min(rest_at_ms) }
+        let idle_until_ms = if busy || volatile { u64::MAX } else { idle_until_ms };
+        Step::Wait { until_ms: timer_ms.min(idle_until_ms) }
     }
 
     /// The channel was taken over and an instance is open. `timers` are those the store has: name and due time.
@@ -438,6 +441,7 @@ impl Core {
 
     /// Refuses what waits, because the channel cannot serve it now. Durable timers wait on: nobody would set them again.
     pub fn refuse_waiting(&mut self, out: &mut Vec<Output>) {
+        self.poked = false; // The store's timers wake the channel again.
         for event in self.again.drain(..).chain(self.fresh.drain(..)) {
             match event {
                 Event::Timer { name, durable: true } => {

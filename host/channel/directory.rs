@@ -52,6 +52,8 @@ pub struct Directory {
     channels: AtomicUsize,
     actors: AtomicUsize,
     actor_ended: Notify,
+    /// Like `stop`, for those who ask for every message.
+    stopping: AtomicBool,
     next_request: AtomicU64,
     /// Set while awake channels are nearly as many as may be: they sleep sooner then.
     crowded: AtomicBool,
@@ -89,6 +91,7 @@ impl Directory {
             channels: AtomicUsize::new(0),
             actors: AtomicUsize::new(0),
             actor_ended: Notify::new(),
+            stopping: AtomicBool::new(false),
             next_request: AtomicU64::new(1),
             crowded: AtomicBool::new(false),
         })
@@ -99,7 +102,7 @@ impl Directory {
     /// # Errors
     /// If there are too many channels, or the node is going down.
     pub fn get(&self, name: &ChannelName, logic: &Arc<Logic>) -> Result<Arc<Channel>, LookupError> {
-        if *self.stop.borrow() {
+        if self.is_stopping() {
             return Err(LookupError::Stopping);
         }
         let mut shard = self.shard(name);
@@ -133,6 +136,9 @@ impl Directory {
         channel: &mut Arc<Channel>,
         mut letter: Letter,
     ) -> Result<Option<Letter>, LookupError> {
+        if self.is_stopping() {
+            return Err(LookupError::Stopping);
+        }
         loop {
             match channel.mailbox.put(letter, &channel.logic.limits) {
                 Put::Done => return Ok(None),
@@ -306,6 +312,7 @@ impl Directory {
 
     /// Lets every awake channel finish what it has, save its memory and go to sleep; returns when all did.
     pub async fn drain(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         loop {
             let ended = self.actor_ended.notified();
@@ -318,7 +325,7 @@ impl Directory {
 
     /// Whether the node is going down.
     pub fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Told when the node goes down.

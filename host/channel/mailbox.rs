@@ -129,7 +129,7 @@ impl Mailbox {
         if matches!(state.phase, Phase::Gone) {
             return None;
         }
-        state.poked = matches!(state.phase, Phase::Awake);
+        state.poked = true;
         match self.wake(state) {
             Put::Wake(roster) => Some(roster),
             Put::Done | Put::Full(_) | Put::Gone(_) => None,
@@ -180,9 +180,10 @@ impl Mailbox {
         }
     }
 
-    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted. Called by
-    /// the actor, which is woken when more come.
-    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> Vec<Quiet> {
+    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted; also members
+    /// that came and went quietly, and whether a timer of the channel is due that only the store knows. Called by the actor,
+    /// which is woken when more comes.
+    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> (Vec<Quiet>, bool) {
         let mut state = self.lock();
         let mut bytes = 0;
         while into.len() < events_max
@@ -200,15 +201,10 @@ impl Mailbox {
             state.letters = VecDeque::new(); // Gives the memory of a burst back.
         }
         let waiting = if into.is_empty() { Vec::new() } else { std::mem::take(&mut state.waiting) };
-        let quiet = std::mem::take(&mut state.quiet);
+        let rest = (std::mem::take(&mut state.quiet), std::mem::take(&mut state.poked));
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
-        quiet
-    }
-
-    /// Whether the channel was poked since it woke, or since the last question.
-    pub(super) fn take_poke(&self) -> bool {
-        std::mem::take(&mut self.lock().poked)
+        rest
     }
 
     /// Whether the actor has something to look at; registers it to be woken otherwise.
@@ -225,7 +221,6 @@ impl Mailbox {
     pub(super) fn sleep(&self, roster: Roster) -> Result<(), Roster> {
         let mut state = self.lock();
         if !state.letters.is_empty() || !state.quiet.is_empty() || state.poked {
-            state.poked = false;
             return Err(roster);
         }
         state.phase = Phase::Asleep(roster);

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::channel::{Channel, Directory, Letter, Logic, Membership};
+use crate::channel::{Channel, Directory, Enclosure, Letter, Logic, LookupError, Membership};
 use crate::connection::clock::Pulse;
 use crate::connection::rate::Bucket;
 use crate::connection::reader::{Inbound, Reader};
@@ -32,7 +32,7 @@ use crate::protocol::frame::{Delivery, Payload, encode_payload};
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::{Refusal, RefusalCode};
-use crate::telemetry::now_ms;
+use crate::telemetry::{hot, now_ms};
 
 pub use crate::connection::clock::Clock;
 pub use crate::connection::rate::UserRates;
@@ -46,6 +46,8 @@ pub struct Endpoint {
     pub logic: Arc<Logic>,
     /// Whether the plugin says where each frame goes.
     pub route: bool,
+    /// Whether a user's newest connection takes the place of its oldest, rather than being refused.
+    pub evict: bool,
     /// Between two pings, in milliseconds.
     pub heartbeat_interval_ms: u64,
     /// Without a sign of life after which the connection ends, in milliseconds.
@@ -108,6 +110,8 @@ pub async fn run(hub: Arc<Hub>, opened: Opened) {
         connection.serve().await;
     }
     let outbox = connection.leave_all();
+    // While it exists, the clock knows of the connection, and a broker that stops waits for it.
+    let _pulse = Arc::clone(&connection.pulse);
     drop(connection);
     linger(&outbox).await;
 }
@@ -126,6 +130,8 @@ struct Connection {
     quiet: Vec<Arc<Channel>>,
     bucket: Option<Bucket>,
     excess: rate::Excess,
+    /// The node goes down: nothing more is read.
+    paused: bool,
 }
 
 struct Joined {
@@ -141,6 +147,9 @@ impl Connection {
         let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max));
         let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
         hub.clock.add(&pulse);
+        if endpoint.evict {
+            endpoint.logic.census.seat(&identity, &outbox, limits.connections_per_user_max);
+        }
         let mut connection = Self {
             hub: Arc::clone(hub),
             id,
@@ -152,6 +161,7 @@ impl Connection {
             quiet: Vec::new(),
             bucket: limits.rate_per_connection.map(|rate| Bucket::new(rate, now_ms())),
             excess: rate::Excess::default(),
+            paused: false,
             outbox,
             endpoint,
         };
@@ -198,7 +208,11 @@ impl Connection {
     /// Reads and writes until the connection ends.
     async fn serve(&mut self) {
         loop {
-            while let Some(inbound) = self.inbox.pop_front() {
+            while !self.paused
+                && let Some(inbound) = self.inbox.pop_front()
+            {
+                // A client that never stops must not keep its thread from others.
+                tokio::task::coop::consume_budget().await;
                 match inbound {
                     Inbound::Message(payload) => self.message(payload).await,
                     Inbound::Close(close) => self.outbox.close_with(close.code, ""),
@@ -208,9 +222,10 @@ impl Connection {
                 self.inbox = VecDeque::new(); // Gives the memory of a burst back.
             }
             self.tell_about_shed_frames().await;
-            let outbox = &self.outbox;
+            let (outbox, paused) = (&self.outbox, self.paused);
             let readable = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 Progress::Done => Poll::Ready(false),
+                Progress::Idle | Progress::Blocked if paused => Poll::Pending,
                 Progress::Idle | Progress::Blocked => outbox.stream().poll_read_ready(cx).map(|ready| ready.is_ok()),
             });
             if !readable.await || !self.read() {
@@ -242,12 +257,12 @@ impl Connection {
         if !replies.is_empty() {
             self.outbox.send(replies, Delivery::HIGH);
         }
-        metrics::counter!("hotbay_bytes_in_total").increment(bytes.len() as u64);
+        hot::BYTES_IN.increment(bytes.len() as u64);
     }
 
     /// Hands one message over. Waits while the channel's mailbox is full, so that the socket is not read meanwhile.
     async fn message(&mut self, payload: Payload) {
-        metrics::counter!("hotbay_messages_in_total").increment(1);
+        hot::MESSAGES_IN.increment(1);
         if !self.within_rate() {
             if self.excess.count(now_ms()) > self.endpoint.logic.limits.rate_excess_per_minute_max {
                 return self.outbox.close(Close::RATE);
@@ -287,8 +302,17 @@ impl Connection {
             return self.refuse(&payload, &why).await;
         };
         let letter = Directory::message_letter(self.id, &self.identity, payload);
-        if post(&self.hub, &self.outbox, &mut joined.channel, letter).await.is_err() {
-            self.outbox.close(Close::RESTART);
+        let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
+        self.note(&posted);
+    }
+
+    /// A node that goes down takes no messages. What came before is still finished, so the connection is only not read any
+    /// more; it is closed when that is done.
+    fn note(&mut self, posted: &Result<(), LookupError>) {
+        match posted {
+            Ok(()) => {}
+            Err(LookupError::Stopping) => self.paused = true,
+            Err(LookupError::NotServed | LookupError::TooMany { .. }) => self.outbox.close(Close::INTERNAL),
         }
     }
 
@@ -316,9 +340,8 @@ impl Connection {
         };
         let membership = known.map_or_else(Membership::begin, |position| self.joined[position].membership.clone());
         let letter = Directory::join_letter(self.recipient(), membership.clone(), Some(frame));
-        if post(&self.hub, &self.outbox, &mut channel, letter).await.is_err() {
-            return self.outbox.close(Close::RESTART);
-        }
+        let posted = post(&self.hub, &self.outbox, &mut channel, letter).await;
+        self.note(&posted);
         match known {
             Some(position) => self.joined[position].channel = channel,
             None => self.joined.push(Joined { channel, membership }),
@@ -332,14 +355,13 @@ impl Connection {
         };
         let mut joined = self.joined.swap_remove(position);
         let letter = self.leave_letter(LeaveReason::Asked, Some(frame));
-        if post(&self.hub, &self.outbox, &mut joined.channel, letter).await.is_err() {
-            self.outbox.close(Close::RESTART);
-        }
+        let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
+        self.note(&posted);
     }
 
     fn leave_letter(&self, why: LeaveReason, frame: Option<Payload>) -> Letter {
         let event = Event::Leave { member: self.id, identity: self.identity.clone(), why, frame };
-        Letter { event, enclosure: crate::channel::Enclosure::None }
+        Letter { event, enclosure: Enclosure::None }
     }
 
     fn joined_position(&self, name: &str) -> Option<usize> {
@@ -389,18 +411,13 @@ impl Connection {
         for channel in std::mem::take(&mut self.quiet) {
             self.hub.directory.leave_quietly(&channel, self.id);
         }
-        self.endpoint.logic.census.disconnect(&self.identity);
+        self.endpoint.logic.census.disconnect(&self.identity, Some(&self.outbox));
         Arc::clone(&self.outbox)
     }
 }
 
 /// Puts a letter into a mailbox; while it is full, what waits for the client is still written.
-async fn post(
-    hub: &Hub,
-    outbox: &Outbox,
-    channel: &mut Arc<Channel>,
-    letter: Letter,
-) -> Result<(), crate::channel::LookupError> {
+async fn post(hub: &Hub, outbox: &Outbox, channel: &mut Arc<Channel>, letter: Letter) -> Result<(), LookupError> {
     let mut waiting = hub.directory.post(channel, letter)?;
     if waiting.is_none() {
         return Ok(());

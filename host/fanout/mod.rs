@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use crate::outbox::{Frames, Outbox, Part};
 use crate::protocol::event::MemberId;
 use crate::protocol::frame::{Audience, Burst, Outgoing};
+use crate::telemetry::{self, hot};
 
 pub use crate::fanout::roster::{CHUNK_MEMBERS, Recipient, Roster};
 
@@ -151,7 +152,7 @@ fn shared(burst: &Burst) -> Frames {
         (end, frame.delivery.clone())
     };
     let marks = if alike.is_some() { Vec::new() } else { frames.iter().map(mark).collect() };
-    Frames { wire, marks, alike }
+    Frames { wire, marks, alike, count: frames.len() as u64 }
 }
 
 impl Plan {
@@ -164,14 +165,19 @@ impl Plan {
     pub async fn send(self) {
         for (outbox, selection) in &self.selections {
             outbox.send_parts(&self.wire, selection);
+            hot::FRAMES_OUT.increment(selection.len() as u64);
+            hot::BYTES_OUT.increment(selection.iter().map(|part| u64::from(part.end - part.start)).sum());
         }
+        let members = self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>().saturating_sub(self.skip.len()) as u64;
+        hot::FRAMES_OUT.increment(members * self.shared.count);
+        hot::BYTES_OUT.increment(members * self.shared.wire.len() as u64);
         let mut tasks = Vec::new();
         let shared = Arc::new(self.shared);
         let mut chunks = self.chunks.into_iter().zip(0_u32..);
         let first = chunks.next();
         for (chunk, number) in chunks {
             let (shared, skip) = (Arc::clone(&shared), skip_of(&self.skip, number));
-            tasks.push(crate::telemetry::spawn("fanout", async move { send_chunk(&chunk, &shared, &skip) }));
+            tasks.push(telemetry::spawn("fanout", async move { send_chunk(&chunk, &shared, &skip) }));
         }
         if let Some((chunk, number)) = first {
             send_chunk(&chunk, &shared, &skip_of(&self.skip, number));
@@ -199,3 +205,6 @@ fn send_chunk(chunk: &[Recipient], frames: &Frames, skip: &[u32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

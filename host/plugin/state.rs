@@ -125,6 +125,14 @@ impl State {
         }
     }
 
+    /// Waits for a read; that is not the plugin's time.
+    pub(super) async fn waiting<T>(&mut self, read: ReadFuture<'_, T>) -> Result<T, Fault> {
+        self.finish();
+        let result = read.await;
+        self.started = Some(Instant::now());
+        result
+    }
+
     /// Counts one effect of this many bytes.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
         self.effects.charge(bytes, &self.limits)

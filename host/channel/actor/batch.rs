@@ -16,7 +16,7 @@ use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::Refusal;
 use crate::store::{Answer, Commit, LogEntry, Writes};
-use crate::telemetry::{self, now_ms};
+use crate::telemetry::{self, hot, now_ms};
 
 /// A batch that ran, until it may be seen.
 pub(super) struct Prepared {
@@ -42,9 +42,9 @@ impl Actor {
         claim.view.set_timers(self.core.timers_set());
         let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
         let cpu_ns = instance.take_cpu_ns();
-        metrics::counter!("hotbay_plugin_cpu_microseconds_total").increment(cpu_ns / 1_000);
-        metrics::counter!("hotbay_batches_total").increment(1);
-        metrics::histogram!("hotbay_batch_events").record(batch.events.len() as f64);
+        hot::PLUGIN_CPU.increment(cpu_ns / 1_000);
+        hot::BATCHES.increment(1);
+        hot::BATCH_EVENTS.record(batch.events.len() as f64);
         let out = match result {
             Ok(effects) => {
                 let timers: Vec<_> = effects

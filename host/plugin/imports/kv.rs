@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -17,7 +18,9 @@ impl kv::Host for State {
         if let Some(written) = self.effects.state.get(&key) {
             return Ok(written.as_ref().map(|value| value.to_vec()));
         }
-        Ok(channel.get(&key).await?.map(|value| value.to_vec()))
+        let channel = Arc::clone(channel);
+        let value = self.waiting(channel.get(&key)).await?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     fn put(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<()> {
@@ -52,7 +55,8 @@ impl kv::Host for State {
         let descending = order == kv::Order::Descending;
         // Each key the batch deleted may take one committed entry away.
         let deleted = self.effects.state.values().filter(|value| value.is_none()).count() as u32;
-        let stored = channel.scan(&prefix, None, descending, limit.saturating_add(deleted)).await?;
+        let channel = Arc::clone(channel);
+        let stored = self.waiting(channel.scan(&prefix, None, descending, limit.saturating_add(deleted))).await?;
         Ok(merge(stored, &self.effects.state, &prefix, descending, limit))
     }
 }

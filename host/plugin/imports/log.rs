@@ -1,6 +1,8 @@
 //! `hotbay:channel/log`: the channel's durable log. Offsets follow each other without gaps, over the batch under way,
 //! batches on their way to the disk, and the store.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::limits::{READ_BYTES_MAX, READ_ENTRIES_MAX, STATE_VALUE_BYTES_MAX};
@@ -23,8 +25,11 @@ impl log::Host for State {
         let (first, _) = self.log_bounds()?;
         let (_, known_next) = channel.log_bounds();
         let from = from.max(first);
-        let mut entries: Vec<(u64, u64, Bytes)> =
-            if from < known_next { channel.read_log(from, known_next, limit).await? } else { Vec::new() };
+        let mut entries: Vec<(u64, u64, Bytes)> = Vec::new();
+        if from < known_next {
+            let channel = Arc::clone(channel);
+            entries = self.waiting(channel.read_log(from, known_next, limit)).await?;
+        }
         let next = entries.last().map_or(from, |(offset, _, _)| offset + 1);
         if next >= known_next {
             let appended =
