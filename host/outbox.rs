@@ -402,3 +402,6 @@ impl State {
         self.bytes = self.queue.iter().map(|entry| entry.wire.len()).sum();
     }
 }
+
+#[cfg(test)]
+mod tests;
