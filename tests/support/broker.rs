@@ -234,9 +234,9 @@ impl Broker {
     /// The value of a metric without labels, or of all its series together; 0 if it is not there.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = http::get(&self.http("/metrics"), &[]).await.text;
-        let series = metrics.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
-        });
+        let series = metrics
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
