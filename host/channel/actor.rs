@@ -302,7 +302,8 @@ impl Actor {
         let timer =
             sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
         tokio::pin!(timer);
-        let stopping = *stop.borrow();
+        // Not what the signal says now: it may have come before this actor, or since the core was last asked.
+        let stopping = self.core.is_stopping();
         let news = {
             let stop = stop.wait_for(|stop| *stop);
             tokio::pin!(stop);
@@ -491,13 +492,15 @@ impl Actor {
 
     /// Saves the instance's memory and parks the members. False if something came in meanwhile.
     async fn sleep(&mut self) -> bool {
-        if let (Some((mut instance, permit)), Some(claim)) = (self.instance.take(), &self.claim) {
+        let mut saved = Vec::new();
+        if let (Some((mut instance, _permit)), Some(claim)) = (self.instance.take(), &self.claim) {
             match instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
-                Ok(saved) => self.commit_saved(saved).await,
+                Ok(memory) => saved = memory,
                 Err(fault) => self.count_fault(&fault),
             }
-            drop((instance, permit));
         }
+        // Also without an instance: a timer that faulted would wake the channel again and again.
+        self.commit_saved(saved).await;
         self.drop_claim();
         let roster = std::mem::take(&mut self.roster);
         match self.channel.mailbox.sleep(roster) {
