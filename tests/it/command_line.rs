@@ -79,7 +79,7 @@ fn what_is_wrong_is_named_with_key_value_and_line() {
             10,
             vec!["mount.echo.auth.mode", "none"],
         ),
-        (format!("{GOOD}[mount.echo]\n"), 10, vec!["echo"]),
+        (format!("{GOOD}[mount.echo]\n"), 10, vec!["duplicate"]),
         (format!("{GOOD}x = [1,\n"), 10, vec!["TOML"]),
     ] {
         let (folder, file) = configuration(&wrong);

@@ -160,3 +160,26 @@ async fn a_connection_cut_anywhere_leaves_nothing_behind() {
     let members = raw.text().await;
     assert_eq!(members.matches('#').count(), 1, "ghosts: {members}");
 }
+
+/// A connection that is closed by the broker ends within a bounded time, also if the client never takes its close frame.
+#[tokio::test]
+async fn a_closed_client_that_never_reads_does_not_stay() {
+    let broker = Setup::fixture("limits.outbox_bytes_max = 131072").start();
+    let mut sender = broker.connect("/ws?channel=a", "sender").await;
+    let mut deaf = Raw::open_narrow(&broker).await;
+    deaf.upgrade(&fixture_path(&broker, "deaf", "a")).await;
+    broker.until_metric_is("hotbay_connections", 2.0).await;
+    for turn in 0..2_000 {
+        sender.send_text("big 32768").await;
+        sender.text().await;
+        if turn % 10 == 9 && broker.metric("hotbay_outbox_shed_total").await > 0.0 {
+            break;
+        }
+    }
+
+    sender.send_text("close-all").await;
+
+    assert_eq!(sender.close_code().await, Some(1000));
+    sender.close().await;
+    broker.until_metric_is("hotbay_connections", 0.0).await;
+}
