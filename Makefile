@@ -1,15 +1,12 @@
 # `make run` builds everything and starts a broker; `make test` proves it. `make help` lists the rest.
 
 CARGO     ?= cargo
-PROFILE   := release
-HOTBAY    := target/$(PROFILE)/hotbay
-PLUGINS   := target/plugins/wasm32-wasip2/release
+HOTBAY    := target/release/hotbay
 CONFIG    ?= examples/hotbay.toml
 RUN_ARGS  ?=
-NPM_FLAGS := --no-audit --no-fund --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration soak bench clean
+.PHONY: help run build toolchain plugins test check unit integration needs soak bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,5 +37,21 @@ unit: plugins ## tests beside the code, of the host and of the plugins
 	$(CARGO) test --locked --lib --bins --test sim --test tidy
 	cd plugins && $(CARGO) test --locked
 
-integration: plugins tests/.needs ## tests against real brokers: contract, faults, clients, browser
+integration: plugins needs ## tests against real brokers: contract, faults, real clients, browser
 	$(CARGO) test --locked --test contract --test it --test faults
+	$(CARGO) build --locked --bin hotbay
+	node --test tests/browser/
+
+needs: # Node.js, npm packages, Chromium
+	tests/needs.sh
+
+soak: plugins ## the crash test with 200 kills, and the simulator with many more seeds
+	HOTBAY_CRASH_ROUNDS=200 $(CARGO) test --locked --test faults crash -- --nocapture
+	HOTBAY_SIM_SEEDS=100000 $(CARGO) test --locked --release --test sim -- --nocapture
+
+bench: plugins ## measure what must hold, on this machine
+	$(CARGO) bench --locked --bench must_hold
+
+clean: ## remove everything that was built, but not ./data
+	$(CARGO) clean
+	rm -rf tests/*/node_modules

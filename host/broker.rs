@@ -10,10 +10,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
-use crate::config::{Config, Mount, SecretFileError};
+use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
-use crate::server::{self, Census, MountPoint, Site};
+use crate::server::{self, Census, DemoTokens, MountPoint, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
@@ -99,6 +99,7 @@ impl Broker {
             limits: config.limits.clone(),
             census: Arc::default(),
             development: config.development,
+            demo_tokens: DemoTokens::open(&config)?,
         });
         Ok(Self { site, listener, address, drain: Duration::from_millis(config.limits.drain_ms_max) })
     }
@@ -184,6 +185,7 @@ fn logic(mount: &Mount, plugin: &Arc<Plugin>) -> Logic {
 fn endpoint(mount: &Mount, logic: Arc<Logic>) -> Endpoint {
     Endpoint {
         route: mount.route,
+        evict: mount.on_excess == OnExcess::Evict,
         heartbeat_interval_ms: mount.heartbeat.interval_ms,
         heartbeat_timeout_ms: mount.heartbeat.timeout_ms,
         user_rates: UserRates::new(logic.limits.rate_per_user),

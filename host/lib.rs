@@ -1,4 +1,30 @@
 //! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
+//!
+//! This page is the map. A message goes one way, without detours:
+//!
+//! ```text
+//! socket ─► connection ─► channel::directory ─► channel::actor ──────► plugin::Instance
+//!  (reads, rates, sizes)   (finds and wakes)     mailbox → batch         handle(batch)
+//!                                                     │ effects              │
+//!                                                     ▼                      │
+//!                               store ◄─── commit (state, log, timers) ◄─────┘
+//!                                                     │ durable
+//! socket ◄─ outbox ◄─ fanout ◄─ burst ◄───────────────┘
+//! ```
+//!
+//! - [`server`] speaks HTTP and turns requests on mounts into connections or events; [`auth`] says whose they are.
+//! - [`connection`] reads one socket, holds it to its limits and hands its messages to channels.
+//! - [`channel`] is the heart: [`channel::core`] has the rules as a pure state machine, the actor carries them out.
+//! - [`plugin`] runs components: batches in, effects out, nothing else gets through.
+//! - [`store`] makes a batch durable; nothing a batch did is seen before that.
+//! - [`fanout`] and [`outbox`] bring frames to members: encoded once, one lock and one system call per member and batch.
+//! - [`broker`] builds and stops all of this in order; [`config`] and [`cli`] say how; [`limits`] bounds everything.
+//! - [`protocol`] has the words all of them share.
+//!
+//! Who may import whom is checked by `tests/tidy.rs`: `main → cli → broker → everything`;
+//! `server → connection → channel → {plugin, fanout, store}`; `fanout, connection → outbox`; `server, connection → auth`;
+//! everything → `protocol`, `limits`, `telemetry`. Each outside crate has one door: `axum` in [`server`], `wasmtime` in
+//! [`plugin`], `sqlx` in [`store`], `jsonwebtoken` in [`auth`], `tungstenite` in [`connection`].
 
 pub mod auth;
 pub mod broker;

@@ -155,7 +155,7 @@ impl Outbox {
                 if written >= len {
                     written -= len;
                 } else {
-                    let rest = wire.slice(*start as usize + written..*end as usize);
+                    let rest = own(wire, *start as usize + written, *end as usize);
                     state.push(Entry { wire: rest, delivery: delivery.clone(), begun: written > 0 });
                     written = 0;
                 }
@@ -163,7 +163,7 @@ impl Outbox {
         }
         for Part { start, end, delivery } in parts {
             state.push(Entry {
-                wire: wire.slice(*start as usize..*end as usize),
+                wire: own(wire, *start as usize, *end as usize),
                 delivery: delivery.clone(),
                 begun: false,
             });
@@ -322,6 +322,12 @@ impl Outbox {
     }
 }
 
+/// A range of a burst for the queue: shared, unless it is a small part, which would keep the whole burst in memory.
+fn own(wire: &Bytes, start: usize, end: usize) -> Bytes {
+    let part = &wire[start..end];
+    if part.len() * 4 < wire.len() { Bytes::copy_from_slice(part) } else { wire.slice_ref(part) }
+}
+
 impl State {
     fn push(&mut self, entry: Entry) {
         if let Some(key) = &entry.delivery.conflate {
@@ -396,3 +402,6 @@ impl State {
         self.bytes = self.queue.iter().map(|entry| entry.wire.len()).sum();
     }
 }
+
+#[cfg(test)]
+mod tests;

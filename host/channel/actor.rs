@@ -142,7 +142,11 @@ impl Actor {
     async fn empty_mailbox(&mut self) {
         let (events_max, bytes_max) = self.core.appetite();
         let mut letters = Vec::new();
-        for quiet in self.channel.mailbox.take(events_max, bytes_max, &mut letters) {
+        let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
+        if poked {
+            self.core.poke();
+        }
+        for quiet in quiet {
             self.with_roster(|roster| match quiet {
                 Quiet::Join(recipient) => drop(roster.insert(recipient)),
                 Quiet::Leave(member) => drop(roster.remove(member)),
@@ -182,7 +186,10 @@ impl Actor {
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
-                    self.requests.retain(|_, waiting| !waiting.is_closed());
+                    // Clients that went away; not looked for at every request.
+                    if self.requests.len() == self.requests.capacity() {
+                        self.requests.retain(|_, waiting| !waiting.is_closed());
+                    }
                     self.requests.insert(request, reply);
                 }
             }
@@ -295,7 +302,8 @@ impl Actor {
         let timer =
             sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
         tokio::pin!(timer);
-        let stopping = *stop.borrow();
+        // Not what the signal says now: it may have come before this actor, or since the core was last asked.
+        let stopping = self.core.is_stopping();
         let news = {
             let stop = stop.wait_for(|stop| *stop);
             tokio::pin!(stop);
@@ -484,24 +492,23 @@ impl Actor {
 
     /// Saves the instance's memory and parks the members. False if something came in meanwhile.
     async fn sleep(&mut self) -> bool {
-        if let (Some((mut instance, permit)), Some(claim)) = (self.instance.take(), &self.claim) {
+        let mut saved = Vec::new();
+        if let (Some((mut instance, _permit)), Some(claim)) = (self.instance.take(), &self.claim) {
             match instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
-                Ok(saved) => self.commit_saved(saved).await,
+                Ok(memory) => saved = memory,
                 Err(fault) => self.count_fault(&fault),
             }
-            drop((instance, permit));
         }
+        // Also without an instance: a timer that faulted would wake the channel again and again.
+        self.commit_saved(saved).await;
         self.drop_claim();
         let roster = std::mem::take(&mut self.roster);
         match self.channel.mailbox.sleep(roster) {
             Ok(()) => true,
-            Err((roster, poked)) => {
+            Err(roster) => {
                 // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
                 self.roster = roster;
                 self.core = fresh_core(&self.channel, &self.stop);
-                if poked {
-                    self.core.poke();
-                }
                 false
             }
         }

@@ -189,11 +189,18 @@ impl Core {
         self.stopping = true;
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Says what to do next. `busy` keeps the channel awake: somebody waits for an answer.
     pub fn next(&mut self, now_ms: u64, seed: u64, busy: bool, idle_ms: u64) -> Step {
         self.tick(now_ms);
         let timer_ms = self.timers.values().map(|alarm| alarm.due_ms).min().unwrap_or(u64::MAX);
-        let due = !self.fresh.is_empty() || !self.again.is_empty() || timer_ms <= self.now_ms || self.poked;
+        // A node that goes down leaves timers to the store.
+        let timer_due = !self.stopping && (timer_ms <= self.now_ms || self.poked);
+        let due = !self.fresh.is_empty() || !self.again.is_empty() || timer_due;
         if due && self.pipeline.len() < COMMITS_IN_FLIGHT_MAX {
             let ready_ms = self.quarantined_until_ms.max(self.retry_at_ms);
             if self.awake {
@@ -213,9 +220,11 @@ impl Core {
         if !self.pipeline.is_empty() {
             return Step::Wait { until_ms: u64::MAX };
         }
-        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms);
+        // Faults are remembered for as long again as the quarantine they led to.
+        let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
+        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(remember_until_ms);
         let volatile = self.awake && self.timers.values().any(|alarm| !alarm.durable);
-        let sleepy = self.stopping || (!busy && !volatile && (idle_until_ms <= self.now_ms || !self.awake));
+        let sleepy = self.stopping || (!busy && !volatile && idle_until_ms <= self.now_ms);
         if !due && sleepy {
             return Step::Sleep;
         }
@@ -228,8 +237,11 @@ impl Core {
         self.awake = true;
         self.poked = false;
         self.unavailable_since_ms = None;
-        if let Some(timers) = timers {
-            self.timers.extend(timers.into_iter().map(|(name, due_ms)| (name, Alarm { due_ms, durable: true })));
+        for (name, due_ms) in timers.into_iter().flatten() {
+            let fires_again = |event: &Event| matches!(event, Event::Timer { name: other, .. } if *other == name);
+            if !self.again.iter().any(fires_again) {
+                self.timers.insert(name, Alarm { due_ms, durable: true });
+            }
         }
     }
 
@@ -246,6 +258,7 @@ impl Core {
                 if self.now_ms.saturating_sub(since_ms) >= self.limits.commit_ms_max || self.stopping {
                     self.refuse_waiting(&mut out);
                 }
+                self.timers.clear(); // They come back with the claim.
             }
         }
         out
@@ -292,7 +305,7 @@ impl Core {
             for event in events {
                 match event {
                     Event::Timer { name, durable: true } => {
-                        self.timers.insert(name, Alarm { due_ms: now_ms + RETRY_MS_MAX, durable: true });
+                        self.timers.insert(name, Alarm { due_ms: self.now_ms + RETRY_MS_MAX, durable: true });
                     }
                     event => out.push(Output::Refuse(event, RefusalCode::Unavailable)),
                 }
@@ -426,11 +439,17 @@ impl Core {
         (self.quarantined_until_ms > now_ms).then_some(self.quarantined_until_ms)
     }
 
-    /// Refuses what waits, because the channel cannot serve it now.
+    /// Refuses what waits, because the channel cannot serve it now. Durable timers wait on: nobody would set them again.
     pub fn refuse_waiting(&mut self, out: &mut Vec<Output>) {
         self.poked = false; // The store's timers wake the channel again.
-        let waiting = self.again.drain(..).chain(self.fresh.drain(..));
-        out.extend(waiting.map(|event| Output::Refuse(event, RefusalCode::Unavailable)));
+        for event in self.again.drain(..).chain(self.fresh.drain(..)) {
+            match event {
+                Event::Timer { name, durable: true } => {
+                    self.timers.insert(name, Alarm { due_ms: self.now_ms, durable: true });
+                }
+                event => out.push(Output::Refuse(event, RefusalCode::Unavailable)),
+            }
+        }
     }
 
     /// Timers that are set, for their bound.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::limits::MountLimits;
+use crate::outbox::Outbox;
 use crate::plugin::{Plugin, Router, Stats};
+use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelPattern;
 use crate::store::Durability;
@@ -47,7 +49,14 @@ pub struct Census {
 struct Tenant {
     connections: u64,
     channels: u64,
-    users: HashMap<Box<str>, u32>,
+    users: HashMap<Box<str>, User>,
+}
+
+#[derive(Default)]
+struct User {
+    connections: u32,
+    /// Oldest first; only where a newer connection takes the place of the oldest.
+    seats: Vec<Arc<Outbox>>,
 }
 
 impl Default for Census {
@@ -62,22 +71,38 @@ impl Census {
         let mut tenants = self.lock();
         let tenant = tenants.entry(identity.tenant().into()).or_default();
         let user = tenant.users.entry(identity.user().into()).or_default();
-        if *user as usize >= per_user_max {
+        if user.connections as usize >= per_user_max {
             return false;
         }
-        *user += 1;
+        user.connections += 1;
         tenant.connections += 1;
         true
     }
 
+    /// Gives a counted connection a seat; if the user has more seats than it may, the oldest connection is closed.
+    pub fn seat(&self, identity: &Identity, outbox: &Arc<Outbox>, per_user_max: usize) {
+        let mut tenants = self.lock();
+        let Some(user) = tenants.get_mut(identity.tenant()).and_then(|tenant| tenant.users.get_mut(identity.user()))
+        else {
+            return;
+        };
+        user.seats.retain(|seat| seat.closed_with().is_none());
+        user.seats.push(Arc::clone(outbox));
+        let excess = user.seats.len().saturating_sub(per_user_max);
+        for oldest in user.seats.drain(..excess) {
+            oldest.close(Close::REPLACED);
+        }
+    }
+
     /// Counts it out again.
-    pub fn disconnect(&self, identity: &Identity) {
+    pub fn disconnect(&self, identity: &Identity, outbox: Option<&Arc<Outbox>>) {
         let mut tenants = self.lock();
         let Some(tenant) = tenants.get_mut(identity.tenant()) else { return };
         tenant.connections = tenant.connections.saturating_sub(1);
         if let Some(user) = tenant.users.get_mut(identity.user()) {
-            *user -= 1;
-            if *user == 0 {
+            user.connections -= 1;
+            user.seats.retain(|seat| outbox.is_none_or(|outbox| !Arc::ptr_eq(seat, outbox)));
+            if user.connections == 0 {
                 tenant.users.remove(identity.user());
             }
         }

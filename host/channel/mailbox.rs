@@ -180,9 +180,10 @@ impl Mailbox {
         }
     }
 
-    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted. Called by
-    /// the actor, which is woken when more come.
-    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> Vec<Quiet> {
+    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted; also members
+    /// that came and went quietly, and whether a timer of the channel is due that only the store knows. Called by the actor,
+    /// which is woken when more comes.
+    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> (Vec<Quiet>, bool) {
         let mut state = self.lock();
         let mut bytes = 0;
         while into.len() < events_max
@@ -200,28 +201,27 @@ impl Mailbox {
             state.letters = VecDeque::new(); // Gives the memory of a burst back.
         }
         let waiting = if into.is_empty() { Vec::new() } else { std::mem::take(&mut state.waiting) };
-        let quiet = std::mem::take(&mut state.quiet);
+        let rest = (std::mem::take(&mut state.quiet), std::mem::take(&mut state.poked));
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
-        quiet
+        rest
     }
 
     /// Whether the actor has something to look at; registers it to be woken otherwise.
     pub(super) fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
         self.actor.register(cx.waker());
         let state = self.lock();
-        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty()
+        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked
     }
 
     /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
     ///
     /// # Errors
-    /// With the members, and whether a timer is due, if there is something to do.
-    pub(super) fn sleep(&self, roster: Roster) -> Result<(), (Roster, bool)> {
+    /// With the members, if there is something to do.
+    pub(super) fn sleep(&self, roster: Roster) -> Result<(), Roster> {
         let mut state = self.lock();
-        let poked = std::mem::take(&mut state.poked);
-        if !state.letters.is_empty() || !state.quiet.is_empty() || poked {
-            return Err((roster, poked));
+        if !state.letters.is_empty() || !state.quiet.is_empty() || state.poked {
+            return Err(roster);
         }
         state.phase = Phase::Asleep(roster);
         Ok(())

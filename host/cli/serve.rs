@@ -7,7 +7,7 @@ use super::welcome::Welcome;
 use super::{ConfigArgs, Failure};
 use crate::broker::Broker;
 use crate::config::Environment;
-use crate::telemetry;
+use crate::{store, telemetry};
 
 /// Runs the broker
 #[derive(Debug, Args)]
@@ -22,6 +22,7 @@ impl Serve {
         let welcome = config.development.then(|| Welcome::new(&config)).transpose()?;
         telemetry::start_logging(&config.log).map_err(Failure::usage)?;
         let metrics = telemetry::start_metrics().map_err(Failure::other)?;
+        store::describe_metrics();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
         runtime.block_on(async {
             // Before anything is promised, so that no signal is missed.

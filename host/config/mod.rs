@@ -27,6 +27,8 @@ pub use source::{Environment, Overrides};
 use crate::limits::NodeLimits;
 use crate::protocol::capability::Capability;
 
+pub use crate::telemetry::{LogConfig, LogFormat};
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
@@ -50,35 +52,6 @@ pub struct Config {
     pub mounts: Vec<Mount>,
     /// What is allowed but should be known; to be logged at start.
     pub warnings: Vec<String>,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// Levels by module, as `tracing_subscriber::EnvFilter` reads them, for example `info,hotbay=debug`.
-    pub filter: String,
-    /// How lines look.
-    pub format: LogFormat,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Auto }
-    }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    #[default]
-    Auto,
-    /// One JSON object per line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// `[plugin.NAME]`.

@@ -1,11 +1,16 @@
 //! The opening handshake of RFC 6455 §4.2, on the server's side.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+
+/// What a client's key decodes to (RFC 6455 §4.1).
+const KEY_BYTES: usize = 16;
 
 /// What a request for an upgrade lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +43,7 @@ pub fn accept(request: &Parts, subprotocol: Option<&str>) -> Result<Response<()>
         return Err(HandshakeError::Version);
     }
     let key = request.headers.get(SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
-    if key.len() != 24 {
+    if !STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == KEY_BYTES) {
         return Err(HandshakeError::Key);
     }
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());

@@ -46,6 +46,8 @@ pub struct Endpoint {
     pub logic: Arc<Logic>,
     /// Whether the plugin says where each frame goes.
     pub route: bool,
+    /// Whether a user's newest connection takes the place of its oldest, rather than being refused.
+    pub evict: bool,
     /// Between two pings, in milliseconds.
     pub heartbeat_interval_ms: u64,
     /// Without a sign of life after which the connection ends, in milliseconds.
@@ -145,6 +147,9 @@ impl Connection {
         let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max));
         let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
         hub.clock.add(&pulse);
+        if endpoint.evict {
+            endpoint.logic.census.seat(&identity, &outbox, limits.connections_per_user_max);
+        }
         let mut connection = Self {
             hub: Arc::clone(hub),
             id,
@@ -298,12 +303,12 @@ impl Connection {
         };
         let letter = Directory::message_letter(self.id, &self.identity, payload);
         let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
-        self.note(posted);
+        self.note(&posted);
     }
 
     /// A node that goes down takes no messages. What came before is still finished, so the connection is only not read any
     /// more; it is closed when that is done.
-    fn note(&mut self, posted: Result<(), LookupError>) {
+    fn note(&mut self, posted: &Result<(), LookupError>) {
         match posted {
             Ok(()) => {}
             Err(LookupError::Stopping) => self.paused = true,
@@ -336,7 +341,7 @@ impl Connection {
         let membership = known.map_or_else(Membership::begin, |position| self.joined[position].membership.clone());
         let letter = Directory::join_letter(self.recipient(), membership.clone(), Some(frame));
         let posted = post(&self.hub, &self.outbox, &mut channel, letter).await;
-        self.note(posted);
+        self.note(&posted);
         match known {
             Some(position) => self.joined[position].channel = channel,
             None => self.joined.push(Joined { channel, membership }),
@@ -351,7 +356,7 @@ impl Connection {
         let mut joined = self.joined.swap_remove(position);
         let letter = self.leave_letter(LeaveReason::Asked, Some(frame));
         let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
-        self.note(posted);
+        self.note(&posted);
     }
 
     fn leave_letter(&self, why: LeaveReason, frame: Option<Payload>) -> Letter {
@@ -406,7 +411,7 @@ impl Connection {
         for channel in std::mem::take(&mut self.quiet) {
             self.hub.directory.leave_quietly(&channel, self.id);
         }
-        self.endpoint.logic.census.disconnect(&self.identity);
+        self.endpoint.logic.census.disconnect(&self.identity, Some(&self.outbox));
         Arc::clone(&self.outbox)
     }
 }

@@ -58,14 +58,18 @@ impl Excess {
 /// The buckets of a mount's users, where it limits them over all their connections.
 pub struct UserRates {
     rate: Option<Rate>,
-    buckets: Mutex<HashMap<User, Bucket>>,
+    buckets: Mutex<Buckets>,
 }
 
-/// Tenant and user.
-type User = (Box<str>, Box<str>);
+#[derive(Default)]
+struct Buckets {
+    /// By tenant and user.
+    by_user: HashMap<(Box<str>, Box<str>), Bucket>,
+    sweep_at: usize,
+}
 
 impl UserRates {
-    /// Full buckets are forgotten when there are more than so many.
+    /// Full buckets are forgotten when there are more than so many, and twice as many as were left the last time.
     const SWEEP_AT: usize = 10_000;
 
     /// Buckets of this rate, or none.
@@ -77,11 +81,12 @@ impl UserRates {
     pub(super) fn take(&self, identity: &Identity, now_ms: u64) -> bool {
         let Some(rate) = self.rate else { return true };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() > Self::SWEEP_AT {
-            buckets.retain(|_, bucket| !bucket.is_full(now_ms));
+        if buckets.by_user.len() > buckets.sweep_at.max(Self::SWEEP_AT) {
+            buckets.by_user.retain(|_, bucket| !bucket.is_full(now_ms));
+            buckets.sweep_at = 2 * buckets.by_user.len();
         }
         let key = (identity.tenant().into(), identity.user().into());
-        buckets.entry(key).or_insert_with(|| Bucket::new(rate, now_ms)).take(now_ms)
+        buckets.by_user.entry(key).or_insert_with(|| Bucket::new(rate, now_ms)).take(now_ms)
     }
 }
 

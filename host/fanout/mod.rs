@@ -205,3 +205,6 @@ fn send_chunk(chunk: &[Recipient], frames: &Frames, skip: &[u32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use crate::limits::NodeLimits;
 use crate::store::Store;
 
 pub use crate::server::accept::{Census, serve};
+pub use crate::server::demo::DemoTokens;
 pub use crate::server::mount::MountPoint;
 
 /// What requests need.
@@ -41,6 +42,8 @@ pub struct Site {
     pub census: Arc<Census>,
     /// Whether the demo pages are served.
     pub development: bool,
+    /// Signs tokens for them; in development on a loopback address.
+    pub demo_tokens: Option<DemoTokens>,
 }
 
 /// All endpoints.
@@ -51,7 +54,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/v1/channels/{channel}/publish", post(publish::publish));
     if site.development {
-        router = router.route("/", get(demo::index)).route("/demo/chat", get(demo::chat));
+        router = router.route("/", get(demo::index)).route("/demo/chat", get(demo::chat)).route("/demo/token", get(demo::token));
     }
     router.fallback(mount::handle).with_state(site)
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::config::RefusalStyle;
-use crate::connection::{self, Opened, handshake};
+use crate::config::{OnExcess, RefusalStyle};
+use crate::connection::handshake::{self, HandshakeError};
+use crate::connection::{self, Opened};
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
@@ -25,7 +26,7 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let mount = found.mount;
     let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
         Ok(response) => response.map(|()| Body::empty()),
-        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return handshake_refusal(error),
     };
     let Some(on_upgrade) = parts.extensions.get::<OnUpgrade>().cloned() else {
         return refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
@@ -51,12 +52,26 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
     };
     let logic = &mount.endpoint.logic;
-    if !logic.census.connect(&identity, logic.limits.connections_per_user_max) {
+    let user_max = match mount.config.on_excess {
+        OnExcess::Refuse => logic.limits.connections_per_user_max,
+        OnExcess::Evict => usize::MAX,
+    };
+    if !logic.census.connect(&identity, user_max) {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     }
     let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
     telemetry::spawn("connection", opening.run(on_upgrade));
     accepted
+}
+
+/// Another version is told which one to use (RFC 6455 §4.4).
+fn handshake_refusal(error: HandshakeError) -> Response<Body> {
+    if error != HandshakeError::Version {
+        return refusal(StatusCode::BAD_REQUEST, &error.to_string());
+    }
+    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, &error.to_string());
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
 }
 
 struct Opening {
@@ -75,7 +90,7 @@ impl Opening {
         let hub = Arc::clone(&site.hub);
         drop((site, mount));
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
-            return endpoint.logic.census.disconnect(&identity);
+            return endpoint.logic.census.disconnect(&identity, None);
         };
         let opened = Opened { stream, early, identity, endpoint, channel, quiet };
         // On the heap, so that what came before does not stay for as long as the connection.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::client::{Client, DEADLINE};
 use super::component;
+use super::http::{self, Answer};
 
 /// The secret all test tokens are signed with.
 pub const SECRET: &str = "a-test-secret-of-at-least-32-bytes!!";
@@ -72,6 +73,28 @@ impl Setup {
     pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.args.extend(["--set".to_owned(), format!("{key}={value}")]);
         self
+    }
+
+    /// Sets an environment variable of the process.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Changes the configuration's text.
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.config.contains(from), "the configuration has no {from:?}");
+        self.config = self.config.replace(from, to);
+        self
+    }
+
+    /// Runs a broker that ends by itself, because something is wrong.
+    pub fn fail_to_start(self) -> std::process::Output {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::write(folder.path().join("hotbay.toml"), &self.config).expect("the configuration");
+        let data = folder.path().join("data");
+        let broker = Broker { setup: self, folder, data, running: None, log: Arc::default() };
+        broker.command(&["serve", "--listen", "127.0.0.1:0"]).output().expect("an end")
     }
 
     /// Starts it with an empty data folder.
@@ -180,11 +203,74 @@ impl Broker {
 
     /// SIGTERM; waits for the end and returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended().await
+    }
+
+    /// Sends a signal and does not wait.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let (child, _) = self.running.as_ref().expect("running");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).expect("a signal");
+    }
+
+    /// Waits for the end of the process and returns its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
         let (mut child, _) = self.running.take().expect("running");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
         let wait = tokio::task::spawn_blocking(move || child.wait().expect("an end").code());
         tokio::time::timeout(Duration::from_secs(30), wait).await.expect("an end in time").expect("a thread")
+    }
+
+    /// Makes an API key of the tenant `default` with the command line.
+    pub fn api_key(&self, name: &str) -> String {
+        self.run(&["key", "create", "--name", name]).trim().to_owned()
+    }
+
+    /// Runs a subcommand that succeeds; returns what it printed.
+    pub fn run(&self, subcommand: &[&str]) -> String {
+        let output = self.command(subcommand).output().expect("an end");
+        assert!(output.status.success(), "{subcommand:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Publishes JSON to a channel.
+    pub async fn publish(&self, key: &str, channel: &str, body: &serde_json::Value) -> Answer {
+        let url = self.http(&format!("/v1/channels/{channel}/publish"));
+        let authorization = format!("Bearer {key}");
+        http::post(&url, &[("authorization", &authorization), ("content-type", "application/json")], body).await
+    }
+
+    /// The value of a metric without labels, or of all its series together; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = http::get(&self.http("/metrics"), &[]).await.text;
+        let series = metrics.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until a metric has at least this value.
+    pub async fn until_metric(&self, name: &str, at_least: f64) {
+        self.watch_metric(name, |value| value >= at_least).await;
+    }
+
+    /// Waits until a metric has exactly this value.
+    pub async fn until_metric_is(&self, name: &str, expected: f64) {
+        self.watch_metric(name, |value| (value - expected).abs() < 0.5).await;
+    }
+
+    async fn watch_metric(&self, name: &str, fits: impl Fn(f64) -> bool) {
+        let mut last = 0.0;
+        let watch = async {
+            loop {
+                last = self.metric(name).await;
+                if fits(last) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(DEADLINE, watch).await.is_ok();
+        assert!(in_time, "{name} is {last} and stays so");
     }
 
     /// A token for a user, with extra claims, valid for an hour.

@@ -16,6 +16,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A connected client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    subprotocol: Option<String>,
 }
 
 impl Client {
@@ -31,9 +32,11 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         let connect = tokio_tungstenite::connect_async(request);
-        let (socket, _) =
+        let (socket, answer) =
             tokio::time::timeout(DEADLINE, connect).await.expect("an answer in time").map_err(Box::new)?;
-        Ok(Self { socket })
+        let subprotocol = answer.headers().get("sec-websocket-protocol");
+        let subprotocol = subprotocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Self { socket, subprotocol })
     }
 
     /// The HTTP status an upgrade is refused with.
@@ -45,6 +48,17 @@ impl Client {
             },
             Ok(_) => panic!("{url}: accepted"),
         }
+    }
+
+    /// The subprotocol the broker chose.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// Sends JSON if the connection still takes it.
+    pub async fn try_send(&mut self, message: Value) -> bool {
+        let send = self.socket.send(Message::text(message.to_string()));
+        tokio::time::timeout(DEADLINE, send).await.expect("room in time").is_ok()
     }
 
     /// Sends JSON.
@@ -129,6 +143,11 @@ impl Client {
     /// Closes cleanly.
     pub async fn close(mut self) {
         drop(tokio::time::timeout(DEADLINE, self.socket.close(None)).await);
+    }
+
+    /// The socket itself, for tests that write and read at the same time.
+    pub fn into_socket(self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+        self.socket
     }
 
     /// The raw socket, for tests of the wire.

@@ -11,6 +11,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod http;
 
 use std::path::PathBuf;
 

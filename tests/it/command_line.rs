@@ -1,0 +1,231 @@
+//! The command line: configuration errors, keys and tokens. Results on stdout, errors on stderr; exit code 2 for what the
+//! caller got wrong, 1 for what failed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::broker::{SECRET, Setup};
+use crate::support::client::Client;
+
+/// Runs the program without any environment but this.
+fn hotbay(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+    command.args(args).env_clear().envs(environment.iter().copied()).output().expect("an end")
+}
+
+/// The exit code, and what it wrote to stdout and stderr.
+fn words(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A folder with a configuration.
+fn configuration(text: &str) -> (TempDir, String) {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("hotbay.toml");
+    std::fs::write(&file, text).expect("a file");
+    (folder, file.display().to_string())
+}
+
+const GOOD: &str = r#"listen = "127.0.0.1:0"
+[key.default]
+algorithm = "HS256"
+[plugin.echo]
+path = "echo.wasm"
+[mount.echo]
+path = "/ws"
+plugin = "echo"
+channel = "echo:{user}"
+"#;
+
+#[test]
+fn the_example_is_valid_and_says_what_it_amounts_to() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml");
+
+    let (code, out, err) = words(&hotbay(
+        &["check-config", "--config", &example.display().to_string()],
+        &[("JWT_SECRET", SECRET)],
+    ));
+
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for part in ["ok", "listen 127.0.0.1:3000", "mount community: /api/community/ws -> community-chat"] {
+        assert!(out.contains(part), "{part:?} is missing: {out}");
+    }
+    assert!(!out.contains(SECRET), "the secret is shown");
+}
+
+/// Every error names the key, the value and the line, and the exit code is 2; nothing is written.
+#[test]
+fn what_is_wrong_is_named_with_key_value_and_line() {
+    for (wrong, line, names) in [
+        (GOOD.replace("\"127.0.0.1:0\"", "\"somewhere\""), 1, vec!["listen", "somewhere"]),
+        (GOOD.replace("HS256", "none"), 3, vec!["key.default.algorithm", "none", "HS256"]),
+        (GOOD.replace("plugin = \"echo\"", "plugin = \"ecko\""), 8, vec!["mount.echo.plugin", "ecko", "echo"]),
+        (GOOD.replace("channel =", "chanel ="), 9, vec!["chanel", "did you mean", "channel"]),
+        (GOOD.replace("{user}", "{usr}"), 9, vec!["mount.echo.channel", "usr"]),
+        (GOOD.replace("path = \"/ws\"", "path = \"ws\""), 7, vec!["mount.echo.path", "\"ws\""]),
+        (format!("{GOOD}limits.idle_ms = -1\n"), 10, vec!["mount.echo.limits.idle_ms", "-1"]),
+        (format!("{GOOD}limits.idle_ms = 0\n"), 10, vec!["mount.echo.limits.idle_ms", "0"]),
+        (format!("{GOOD}limits.outbox_bytes_max = 10\n"), 10, vec!["outbox_bytes_max", "message_bytes_max"]),
+        (format!("{GOOD}heartbeat = {{ interval_ms = 9, timeout_ms = 9 }}\n"), 10, vec!["timeout_ms", "interval_ms", "9"]),
+        (format!("{GOOD}durability = \"maybe\"\n"), 10, vec!["mount.echo.durability", "maybe", "fsync"]),
+        (format!("{GOOD}auth = {{ mode = \"none\" }}\n").replace("127.0.0.1", "0.0.0.0"), 10, vec!["mount.echo.auth.mode", "none"]),
+        (format!("{GOOD}[mount.echo]\n"), 10, vec!["echo"]),
+        (format!("{GOOD}x = [1,\n"), 10, vec!["TOML"]),
+    ] {
+        let (folder, file) = configuration(&wrong);
+        let arguments = ["check-config", "--config", &file];
+
+        let (code, out, err) = words(&hotbay(&arguments, &[("JWT_SECRET", SECRET)]));
+
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{wrong}\n{err}");
+        assert!(err.contains(&format!("hotbay.toml:{line}: ")), "line {line} is not named: {err}\n{wrong}");
+        for name in names {
+            assert!(err.contains(name), "{name:?} is not named: {err}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "something was written");
+    }
+}
+
+/// Errors in flags and variables name the flag and the variable; all errors come at once.
+#[test]
+fn overrides_are_checked_and_all_errors_come_at_once() {
+    let (_folder, file) = configuration(GOOD);
+    let environment =
+        [("JWT_SECRET", SECRET), ("HOTBAY_LIMITS__CONNECTIONS_MAX", "many"), ("HOTBAY_LIMITS__DRAIN", "1")];
+
+    let set = ["--set", "limits.channels_max=0", "--set", "nonsense", "--listen", "nowhere"];
+    let arguments = [&["check-config", "--config", &file][..], &set[..]].concat();
+    let (code, _, err) = words(&hotbay(&arguments, &environment));
+
+    assert_eq!(code, Some(2), "{err}");
+    for part in ["HOTBAY_LIMITS__CONNECTIONS_MAX", "many", "HOTBAY_LIMITS__DRAIN", "limits.channels_max", "nonsense", "--listen", "nowhere"] {
+        assert!(err.contains(part), "{part:?} is not named: {err}");
+    }
+    assert!(err.lines().count() >= 5, "not all at once: {err}");
+}
+
+/// A missing secret is an error that names the variable; `serve` says the same as `check-config` and does not start.
+#[test]
+fn without_a_secret_nothing_starts() {
+    let (_folder, file) = configuration(GOOD);
+    for subcommand in ["check-config", "serve"] {
+        let (code, out, err) = words(&hotbay(&[subcommand, "--config", &file], &[]));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{subcommand}: {err}");
+        assert!(err.contains("JWT_SECRET") && err.contains("key.default"), "{subcommand}: {err}");
+    }
+    let (code, _, err) = words(&hotbay(&["check-config", "--config", "/nowhere/hotbay.toml"], &[]));
+    assert_eq!(code, Some(2));
+    assert!(err.contains("/nowhere/hotbay.toml") && err.contains("--config"), "{err}");
+}
+
+/// What fails at the start is named: the plugin's file, the address that is taken.
+#[tokio::test]
+async fn what_fails_at_the_start_is_named() {
+    let (folder, file) = configuration(GOOD);
+    let data = folder.path().join("data").display().to_string();
+
+    let (code, _, err) = words(&hotbay(&["serve", "--config", &file, "--data-dir", &data], &[("JWT_SECRET", SECRET)]));
+    let broker = Setup::fixture("").start();
+    let taken = broker.command(&["serve", "--listen", broker.address()]).output().expect("an end");
+    let (taken_code, _, taken_err) = words(&taken);
+
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("plugin \"echo\"") && err.contains("echo.wasm"), "{err}");
+    assert_eq!(taken_code, Some(1), "{taken_err}");
+    assert!(taken_err.contains(broker.address()), "{taken_err}");
+}
+
+/// A key is shown once, stored as a hash, listed without itself, works at once, and ends when it is revoked, at once.
+#[tokio::test]
+async fn a_key_is_made_listed_and_revoked() {
+    let broker = Setup::example().start();
+    let key = broker.api_key("shop");
+    let other = broker.run(&["key", "create", "--name", "shop", "--tenant", "acme"]);
+    let notice = json!({"type": "NOTICE", "payload": {}});
+
+    let list = broker.run(&["key", "list"]);
+    let works = broker.publish(&key, "room:1", &notice).await.status;
+    broker.run(&["key", "revoke", "--name", "shop"]);
+    let revoked = broker.publish(&key, "room:1", &notice).await.status;
+    let again = words(&broker.command(&["key", "revoke", "--name", "shop"]).output().expect("an end"));
+
+    assert!(list.lines().any(|line| line.starts_with("default\tshop\t")), "{list}");
+    assert!(list.lines().any(|line| line.starts_with("acme\tshop\t")), "{list}");
+    assert!(!list.contains(&key) && !list.contains(other.trim()), "the list shows keys: {list}");
+    assert_eq!((works, revoked), (200, 401));
+    assert_eq!(again.0, Some(1));
+    assert!(again.2.contains("shop"), "{}", again.2);
+    assert!(!broker.run(&["key", "list"]).contains("default\tshop"));
+    for file in std::fs::read_dir(broker.data()).expect("the data folder").flatten().filter(|file| file.path().is_file()) {
+        let bytes = std::fs::read(file.path()).expect("a file");
+        let holds = bytes.windows(key.len()).any(|window| window == key.as_bytes());
+        assert!(!holds, "{} holds the key itself", file.path().display());
+    }
+}
+
+/// A name that is taken or malformed is refused.
+#[tokio::test]
+async fn a_key_needs_a_fresh_and_plain_name() {
+    let broker = Setup::example().start();
+    broker.api_key("shop");
+
+    let taken = words(&broker.command(&["key", "create", "--name", "shop"]).output().expect("an end"));
+    assert_eq!((taken.0, taken.1.as_str()), (Some(1), ""), "{}", taken.2);
+    assert!(taken.2.contains("shop"), "{}", taken.2);
+    for bad in ["", "a:b", "a b"] {
+        let (code, out, err) = words(&broker.command(&["key", "create", "--name", bad]).output().expect("an end"));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{bad:?}");
+        assert!(err.contains("--name"), "{bad:?}: {err}");
+    }
+}
+
+/// A token made on the command line opens what its claims allow.
+#[tokio::test]
+async fn a_token_of_the_command_line_is_accepted() {
+    let broker = Setup::example().start();
+    let claims = ["--role", "moderator", "--tenant", "acme", "--claim", "groups=[\"g1\"]", "--ttl", "5m"];
+    let made = broker.run(&[&["token", "--user", "alice", "--key", "chat"][..], &claims[..]].concat());
+
+    let mut client = broker.connect_with("/api/community/ws", made.trim()).await;
+    client.send(json!({"type": "SUBSCRIBE", "channel": "group:g1"})).await;
+
+    assert_eq!(client.until_type("SUBSCRIBED").await["payload"]["online"], json!(["alice"]));
+}
+
+/// What cannot make a token is refused with exit code 2; an expired one opens nothing.
+#[tokio::test]
+async fn a_token_needs_sensible_arguments() {
+    let broker = Setup::example().start();
+    for (arguments, name) in [
+        (&["token", "--user", "a", "--ttl", "soon"][..], "--ttl"),
+        (&["token", "--user", "a", "--ttl", "999d"], "--ttl"),
+        (&["token", "--user", "a", "--claim", "x"], "--claim"),
+        (&["token", "--user", "a", "--key", "nobody"], "nobody"),
+        (&["token"], "--user"),
+    ] {
+        let (code, out, err) = words(&broker.command(arguments).output().expect("an end"));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(err.contains(name), "{arguments:?}: {err}");
+    }
+    let past = broker.run(&["token", "--user", "alice", "--key", "chat", "--claim", "exp=1"]);
+    let url = format!("ws://{}/api/community/ws?token={}", broker.address(), past.trim());
+    assert_eq!(Client::refused_status(&url, &[]).await, 401);
+}
+
+/// Words the program does not know are refused with exit code 2, and help is there.
+#[test]
+fn the_command_line_explains_itself() {
+    for wrong in [&["fly"][..], &["serve", "--fast"], &[]] {
+        assert_eq!(hotbay(wrong, &[]).status.code(), Some(2), "{wrong:?}");
+    }
+    let (code, out, _) = words(&hotbay(&["--help"], &[]));
+    assert_eq!(code, Some(0));
+    for subcommand in ["serve", "check-config", "token", "key", "plugin"] {
+        assert!(out.contains(subcommand), "{subcommand} is not explained: {out}");
+    }
+    assert!(!out.contains("compile-worker"), "not for people: {out}");
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs what the tests use beside cargo: Node.js with npm packages (real clients) and Chromium (the demo pages).
+# As root through apt-get; otherwise it says what is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+need() { # command, Debian packages
+  command -v "$1" >/dev/null && return
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "'$1' is missing: install it (Debian: apt-get install ${*:2}), then run make test again" >&2
+    exit 1
+  fi
+  if [ -z "${updated:-}" ]; then
+    apt-get update -qq
+    updated=yes
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}"
+}
+
+need node nodejs npm
+need npm npm
+need chromium chromium fonts-dejavu-core
+for lock in */package-lock.json; do
+  (cd "$(dirname "$lock")" && npm ci --no-audit --no-fund --loglevel=error)
+done
