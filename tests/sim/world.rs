@@ -120,7 +120,7 @@ impl World {
             early: rng.random_range(0..5) == 0,
             rng,
             limits: Arc::new(limits),
-            wall_ms: 10_000_000,
+            wall_ms: 1_000_000_000,
             real_ms: 0,
             core_ms: 0,
             core: None,
@@ -206,7 +206,17 @@ impl World {
         // The clock may stand behind what it showed once; it catches up. Then a generous quarter of an hour.
         let end_ms = self.real_ms + self.core_ms.saturating_sub(self.wall_ms) + 900_000;
         while self.core.is_some() || !self.mailbox.is_empty() || (!self.stopping && !self.store.timers.is_empty()) {
-            assert!(self.real_ms < end_ms, "the channel does not come to rest");
+            assert!(
+                self.real_ms < end_ms,
+                "the channel does not come to rest: awake {}, instance {}, stopping {}, {} letters, timers {:?}, spent {:?}, {:?}",
+                self.core.is_some(),
+                self.instance,
+                self.stopping,
+                self.mailbox.len(),
+                self.store.timers,
+                self.spent,
+                self.weather
+            );
             self.advance();
         }
         self.oracle.all_ended();
@@ -332,7 +342,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.oracle.starts(self.core_ms);
+        if !self.stopping {
+            self.oracle.starts(self.core_ms);
+        }
         assert!(!self.instance, "there is an instance already");
         assert!(self.attempt.is_none(), "opened while a commit is on its way: from what is not yet committed");
         let mut timers = None;
@@ -466,7 +478,10 @@ impl World {
         for output in outputs {
             match output {
                 Output::Commit(id) => self.submit(id, 0),
-                Output::CommitAgain(id, at_ms) => self.submit(id, at_ms.saturating_sub(self.wall_ms)),
+                Output::CommitAgain(id, pause_ms) => {
+                    assert!((1..=500).contains(&pause_ms), "a pause of {pause_ms} ms");
+                    self.submit(id, pause_ms);
+                }
                 Output::Release(id) => {
                     self.oracle.releases(id, self.early);
                     let keep = self.prepared.get(&id).is_some_and(|prepared| prepared.wrote && prepared.early);
