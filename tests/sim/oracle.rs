@@ -276,6 +276,13 @@ impl Oracle {
         self.seen.released += u64::from(fate == Fate::Released);
     }
 
+    /// Law: sleep forgets, so a channel does not sleep while its last quarantine counts.
+    pub(crate) fn sleeps(&mut self, now_ms: u64, stopping: bool) {
+        self.seen.sleeps += 1;
+        let counts = self.quarantine.take().is_some_and(|(until_ms, ms)| now_ms < until_ms + ms);
+        assert!(stopping || !counts, "slept while its quarantine counts");
+    }
+
     /// Law: whatever was accepted has ended.
     pub(crate) fn all_ended(&self) {
         let waits: Vec<_> = self.fates.iter().filter(|(_, fate)| **fate == Fate::Waits).map(|(number, _)| number).collect();

@@ -203,8 +203,9 @@ impl World {
             }
             _ => self.stopping = false,
         }
-        // The clock may stand behind what it showed once; it catches up. Then a generous quarter of an hour.
-        let end_ms = self.real_ms + self.core_ms.saturating_sub(self.wall_ms) + 900_000;
+        // The clock may stand behind what it showed once, and timers were set by; it catches up. Then a generous quarter of an hour.
+        let latest_ms = self.store.timers.values().copied().max().unwrap_or(0).max(self.core_ms);
+        let end_ms = self.real_ms + latest_ms.saturating_sub(self.wall_ms) + 900_000;
         while self.core.is_some() || !self.mailbox.is_empty() || (!self.stopping && !self.store.timers.is_empty()) {
             assert!(
                 self.real_ms < end_ms,
@@ -400,6 +401,7 @@ impl World {
             };
             let Some(core) = &mut self.core else { return };
             let out = core.failed(plugins_fault, self.wall_ms);
+            self.core_ms = self.core_ms.max(self.wall_ms);
             assert!(out.iter().any(|out| matches!(out, Output::DropInstance)), "a trap spends the instance");
             let cause = match (plugins_fault, alone) {
                 (true, true) => Cause::EventFault,
@@ -407,7 +409,7 @@ impl World {
                 (false, _) => Cause::ReadFailed,
             };
             if cause == Cause::ReadFailed {
-                let until_ms = self.core_ms.max(self.wall_ms) + 500;
+                let until_ms = self.core_ms + 500;
                 let timers = batch.events.iter().filter_map(|event| match event {
                     Event::Timer { name, durable: true } => Some((name.clone(), until_ms)),
                     _ => None,
@@ -415,7 +417,7 @@ impl World {
                 self.pausing.extend(timers);
             }
             if cause == Cause::EventFault {
-                self.oracle.faulted(event.member(), &out, self.core_ms.max(self.wall_ms));
+                self.oracle.faulted(event.member(), &out, self.core_ms);
             } else {
                 self.oracle.seen.reruns += u64::from(cause == Cause::BatchFault);
                 assert!(!out.iter().any(|out| matches!(out, Output::CloseMember(_) | Output::Quarantine(_))));
@@ -556,6 +558,7 @@ impl World {
             }
             Some(why) => {
                 let out = core.commit_failed(id, why, self.wall_ms);
+                self.core_ms = self.core_ms.max(self.wall_ms);
                 if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
                     self.oracle.given_up(&out);
                 }
@@ -585,7 +588,7 @@ impl World {
 
     /// Laws: a channel sleeps only when nothing is left, and not before its time.
     fn sleep(&mut self) {
-        self.oracle.seen.sleeps += 1;
+        self.oracle.sleeps(self.core_ms, self.stopping);
         assert!(self.prepared.is_empty() && self.attempt.is_none(), "slept while a batch is on its way");
         if !self.stopping {
             assert!(!self.busy, "slept while somebody waits for an answer");
