@@ -17,7 +17,10 @@ async fn health_and_readiness_are_told() {
     assert_eq!(alive.status, 200);
     assert_eq!((ready.status, ready.header("content-type")), (200, Some("application/json")));
     let ready = ready.json();
-    assert_eq!((&ready["status"], &ready["store"], &ready["cluster"]), (&json!("ready"), &json!("ok"), &json!("disabled")));
+    assert_eq!(
+        (&ready["status"], &ready["store"], &ready["cluster"]),
+        (&json!("ready"), &json!("ok"), &json!("disabled"))
+    );
 }
 
 /// The metrics that were promised are there after a session in which each could happen, and the counts are true.
@@ -116,7 +119,11 @@ async fn no_secret_and_no_payload_is_in_logs_or_metrics() {
         client.send_text(&text).await;
         client.json().await;
     }
-    for (channel, body) in [("room:1", json!({"type": "NOTICE", "payload": PAYLOAD})), ("room:1", json!(PAYLOAD)), ("no:1", json!(PAYLOAD))] {
+    for (channel, body) in [
+        ("room:1", json!({"type": "NOTICE", "payload": PAYLOAD})),
+        ("room:1", json!(PAYLOAD)),
+        ("no:1", json!(PAYLOAD)),
+    ] {
         broker.publish(&key, channel, &body).await;
     }
     broker.publish(&format!("{key}x"), "room:1", &json!(PAYLOAD)).await;
