@@ -341,16 +341,16 @@ impl Actor {
     }
 
     /// Submits the writes of a batch, at once or later.
-    fn submit(&mut self, id: BatchId, at_ms: Option<u64>) {
+    fn submit(&mut self, id: BatchId, pause_ms: Option<u64>) {
         let Some(commit) = self.prepared.get(&id).and_then(|prepared| prepared.commit.clone()) else { return };
         let store = Arc::clone(&self.directory.store);
         let attempt = Box::pin(async move { store.commit(commit).await });
-        let pause = |at_ms: u64| Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms()));
         let started = match self.commit.take() {
             Some(earlier) if earlier.id == id => earlier.started,
             _ => Instant::now(),
         };
-        self.commit = Some(CommitUnderWay { id, attempt, not_before: at_ms.map(pause), started });
+        let not_before = pause_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        self.commit = Some(CommitUnderWay { id, attempt, not_before, started });
     }
 
     async fn commit_came_back(&mut self, result: Result<Committed, StoreError>) {
@@ -385,7 +385,7 @@ impl Actor {
         for output in outputs {
             match output {
                 Output::Commit(id) => self.submit(id, None),
-                Output::CommitAgain(id, at_ms) => self.submit(id, Some(at_ms)),
+                Output::CommitAgain(id, pause_ms) => self.submit(id, Some(pause_ms)),
                 Output::Release(id) => self.release(id).await,
                 Output::Discard(id) => drop(self.prepared.remove(&id)),
                 Output::Refuse(event, code) => self.refuse(event, code).await,

@@ -42,7 +42,7 @@ pub enum Step {
 pub enum Output {
     /// Commit the writes of this batch; then [`Core::committed`].
     Commit(BatchId),
-    /// Commit the writes of this batch again, at this time.
+    /// Commit the writes of this batch again, after so many milliseconds. Not a point in time: the clock may be set back.
     CommitAgain(BatchId, u64),
     /// Send the effects of this batch.
     Release(BatchId),
@@ -206,10 +206,8 @@ impl Core {
             if self.awake {
                 return self.run(seed);
             }
-            if ready_ms > self.now_ms && self.stopping {
-                return Step::Sleep;
-            }
-            if ready_ms > self.now_ms {
+            // A node that goes down tries once more at once: if that fails, whoever waits is told.
+            if ready_ms > self.now_ms && !self.stopping {
                 return Step::Wait { until_ms: ready_ms };
             }
             // An instance is opened from what is committed, so what is on its way goes first.
@@ -348,7 +346,7 @@ impl Core {
         {
             let pause_ms = (RETRY_MS_MIN << tries.min(10)).min(RETRY_MS_MAX);
             entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
-            return vec![Output::CommitAgain(id, now_ms + pause_ms)];
+            return vec![Output::CommitAgain(id, pause_ms)];
         }
         // The instance is ahead of the store, and whether the last try took hold may be unknown: begin anew.
         self.awake = false;

@@ -1,3 +1,8 @@
-//! What the broker must survive: crashes, full disks, plugins and clients that misbehave.
+//! What the broker must survive: crashes, locked, full and broken disks, plugins that misbehave.
 #[path = "../support/mod.rs"]
 mod support;
+
+mod crash;
+mod history;
+mod plugin;
+mod store;

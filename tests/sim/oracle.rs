@@ -257,6 +257,8 @@ impl Oracle {
             other => panic!("refused with {other:?}"),
         }
         match (event, number(event)) {
+            // It fired, and is refused because its commit was given up.
+            (Event::Timer { .. }, _) if cause == Cause::GivenUp => {}
             (Event::Timer { name, durable }, _) => {
                 assert!(*durable || self.volatile_fired.insert(name.clone()), "volatile timer {name} ended twice");
             }
@@ -272,6 +274,13 @@ impl Oracle {
         let before = self.fates.insert(number, fate);
         assert_eq!(before, Some(Fate::Waits), "event {number} ended twice, now {fate:?}");
         self.seen.released += u64::from(fate == Fate::Released);
+    }
+
+    /// Law: sleep forgets, so a channel does not sleep while its last quarantine counts.
+    pub(crate) fn sleeps(&mut self, now_ms: u64, stopping: bool) {
+        self.seen.sleeps += 1;
+        let counts = self.quarantine.take().is_some_and(|(until_ms, ms)| now_ms < until_ms + ms);
+        assert!(stopping || !counts, "slept while its quarantine counts");
     }
 
     /// Law: whatever was accepted has ended.

@@ -120,7 +120,7 @@ impl World {
             early: rng.random_range(0..5) == 0,
             rng,
             limits: Arc::new(limits),
-            wall_ms: 10_000_000,
+            wall_ms: 1_000_000_000,
             real_ms: 0,
             core_ms: 0,
             core: None,
@@ -203,10 +203,21 @@ impl World {
             }
             _ => self.stopping = false,
         }
-        // The clock may stand behind what it showed once; it catches up. Then a generous quarter of an hour.
-        let end_ms = self.real_ms + self.core_ms.saturating_sub(self.wall_ms) + 900_000;
+        // The clock may stand behind what it showed once, and timers were set by; it catches up. Then a generous quarter of an hour.
+        let latest_ms = self.store.timers.values().copied().max().unwrap_or(0).max(self.core_ms);
+        let end_ms = self.real_ms + latest_ms.saturating_sub(self.wall_ms) + 900_000;
         while self.core.is_some() || !self.mailbox.is_empty() || (!self.stopping && !self.store.timers.is_empty()) {
-            assert!(self.real_ms < end_ms, "the channel does not come to rest");
+            assert!(
+                self.real_ms < end_ms,
+                "the channel does not come to rest: awake {}, instance {}, stopping {}, {} letters, timers {:?}, spent {:?}, {:?}",
+                self.core.is_some(),
+                self.instance,
+                self.stopping,
+                self.mailbox.len(),
+                self.store.timers,
+                self.spent,
+                self.weather
+            );
             self.advance();
         }
         self.oracle.all_ended();
@@ -332,7 +343,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.oracle.starts(self.core_ms);
+        if !self.stopping {
+            self.oracle.starts(self.core_ms);
+        }
         assert!(!self.instance, "there is an instance already");
         assert!(self.attempt.is_none(), "opened while a commit is on its way: from what is not yet committed");
         let mut timers = None;
@@ -388,6 +401,7 @@ impl World {
             };
             let Some(core) = &mut self.core else { return };
             let out = core.failed(plugins_fault, self.wall_ms);
+            self.core_ms = self.core_ms.max(self.wall_ms);
             assert!(out.iter().any(|out| matches!(out, Output::DropInstance)), "a trap spends the instance");
             let cause = match (plugins_fault, alone) {
                 (true, true) => Cause::EventFault,
@@ -395,7 +409,7 @@ impl World {
                 (false, _) => Cause::ReadFailed,
             };
             if cause == Cause::ReadFailed {
-                let until_ms = self.core_ms.max(self.wall_ms) + 500;
+                let until_ms = self.core_ms + 500;
                 let timers = batch.events.iter().filter_map(|event| match event {
                     Event::Timer { name, durable: true } => Some((name.clone(), until_ms)),
                     _ => None,
@@ -403,7 +417,7 @@ impl World {
                 self.pausing.extend(timers);
             }
             if cause == Cause::EventFault {
-                self.oracle.faulted(event.member(), &out, self.core_ms.max(self.wall_ms));
+                self.oracle.faulted(event.member(), &out, self.core_ms);
             } else {
                 self.oracle.seen.reruns += u64::from(cause == Cause::BatchFault);
                 assert!(!out.iter().any(|out| matches!(out, Output::CloseMember(_) | Output::Quarantine(_))));
@@ -466,7 +480,10 @@ impl World {
         for output in outputs {
             match output {
                 Output::Commit(id) => self.submit(id, 0),
-                Output::CommitAgain(id, at_ms) => self.submit(id, at_ms.saturating_sub(self.wall_ms)),
+                Output::CommitAgain(id, pause_ms) => {
+                    assert!((1..=500).contains(&pause_ms), "a pause of {pause_ms} ms");
+                    self.submit(id, pause_ms);
+                }
                 Output::Release(id) => {
                     self.oracle.releases(id, self.early);
                     let keep = self.prepared.get(&id).is_some_and(|prepared| prepared.wrote && prepared.early);
@@ -541,6 +558,7 @@ impl World {
             }
             Some(why) => {
                 let out = core.commit_failed(id, why, self.wall_ms);
+                self.core_ms = self.core_ms.max(self.wall_ms);
                 if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
                     self.oracle.given_up(&out);
                 }
@@ -570,7 +588,7 @@ impl World {
 
     /// Laws: a channel sleeps only when nothing is left, and not before its time.
     fn sleep(&mut self) {
-        self.oracle.seen.sleeps += 1;
+        self.oracle.sleeps(self.core_ms, self.stopping);
         assert!(self.prepared.is_empty() && self.attempt.is_none(), "slept while a batch is on its way");
         if !self.stopping {
             assert!(!self.busy, "slept while somebody waits for an answer");

@@ -21,6 +21,7 @@ pub struct Setup {
     config: String,
     env: BTreeMap<String, String>,
     args: Vec<String>,
+    program: PathBuf,
 }
 
 impl Setup {
@@ -58,7 +59,14 @@ impl Setup {
     /// Any configuration; `listen` and the data folder are set by flags.
     pub fn config(config: &str) -> Self {
         let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);
-        Self { config: config.to_owned(), env, args: Vec::new() }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_hotbay"));
+        Self { config: config.to_owned(), env, args: Vec::new(), program }
+    }
+
+    /// Another build of the program, to compare it.
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
     }
 
     /// `--set KEY=VALUE`.
@@ -117,7 +125,7 @@ pub struct Broker {
 impl Broker {
     /// A command of the program with the broker's configuration, data folder and environment.
     pub fn command(&self, subcommand: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+        let mut command = Command::new(&self.setup.program);
         command
             .args(subcommand)
             .arg("--config")
