@@ -119,8 +119,9 @@ async fn a_reader_that_never_reads_is_closed_and_nobody_else_notices() {
     }
 
     assert_eq!(slow.close_code().await, Some(4408), "after {written} messages");
-    let left = reader.until_type("USER_LEFT").await;
-    assert_eq!(left["payload"]["userId"], "slow");
+    let mut late = broker.connect(path, "late").await;
+    late.send(subscribe).await;
+    assert_eq!(late.until_type("SUBSCRIBED").await["payload"]["online"], json!(["late", "reader", "writer"]));
 }
 
 /// A reader that never reads and is never closed by its outbox does not hold the broker's end up either: SIGTERM ends it.

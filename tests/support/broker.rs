@@ -188,6 +188,17 @@ impl Broker {
         self.log.lock().expect("log").clone()
     }
 
+    /// Waits until it has logged this; returns all that it logged. Also after its end.
+    pub async fn until_log(&self, words: &str) -> String {
+        let wait = async {
+            while !self.log().contains(words) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "it did not log {words:?}:\n{}", self.log());
+        self.log()
+    }
+
     /// Its data folder.
     pub fn data(&self) -> &Path {
         &self.data
