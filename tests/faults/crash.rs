@@ -129,7 +129,8 @@ impl Subscriber {
     /// told that there is no more.
     async fn live(&mut self, address: &str, finish: bool) -> Option<()> {
         let mut client = connect(address, &self.user).await?;
-        let subscribe = |since: u64| json!({"type": "SUBSCRIBE", "channel": self.room, "payload": {"since": since}});
+        let room = self.room.clone();
+        let subscribe = |since: u64| json!({"type": "SUBSCRIBE", "channel": room, "payload": {"since": since}});
         let last = self.received.keys().next_back().copied().unwrap_or(0);
         if !client.try_send(subscribe(last)).await {
             return None;
