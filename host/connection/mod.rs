@@ -107,7 +107,7 @@ pub async fn refuse(stream: TcpStream, close: Close) {
 pub async fn run(hub: Arc<Hub>, opened: Opened) {
     let early = opened.early.clone();
     let mut connection = Connection::new(&hub, opened);
-    if connection.join_at_once().await {
+    if Box::pin(connection.join_at_once()).await {
         connection.read_bytes(&early);
         connection.serve().await;
     }
@@ -115,7 +115,7 @@ pub async fn run(hub: Arc<Hub>, opened: Opened) {
     // While it exists, the clock knows of the connection, and a broker that stops waits for it.
     let _pulse = Arc::clone(&connection.pulse);
     drop(connection);
-    linger(&outbox).await;
+    Box::pin(linger(&outbox)).await;
 }
 
 struct Connection {
@@ -274,9 +274,16 @@ impl Connection {
             let why = Refusal::new(RefusalCode::RateLimited, "too many messages; slow down");
             return self.refuse(&payload, &why).await;
         }
-        if !self.endpoint.route {
-            return self.deliver_to(0, payload).await;
+        if self.endpoint.route {
+            // On the heap, or the task of an idle connection would be as large as a call into the plugin.
+            Box::pin(self.route(payload)).await;
+        } else {
+            self.deliver_to(0, payload).await;
         }
+    }
+
+    /// Asks the plugin where a message goes.
+    async fn route(&mut self, payload: Payload) {
         let router = &self.endpoint.logic.router;
         match router.route(&self.identity, now_ms(), &payload).await {
             Ok(Routing::Deliver(name)) => {
@@ -375,7 +382,7 @@ impl Connection {
     /// Tells the client, in the plugin's words, that its message had no effect.
     async fn refuse(&self, frame: &Payload, why: &Refusal) {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
-        self.tell(Some(frame), why).await;
+        Box::pin(self.tell(Some(frame), why)).await;
     }
 
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
@@ -393,7 +400,7 @@ impl Connection {
         let shed = self.outbox.take_shed();
         if shed > 0 {
             let why = format!("{shed} messages for you were dropped because you read too slowly");
-            self.tell(None, &Refusal::new(RefusalCode::Lost, why)).await;
+            Box::pin(self.tell(None, &Refusal::new(RefusalCode::Lost, why))).await;
         }
     }
 

@@ -68,7 +68,11 @@ pub(super) fn for_running(limits: &NodeLimits, memory_bytes_max: usize) -> Resul
         .table_keep_resident(0)
         .async_stack_keep_resident(0);
     let mut config = code_config();
-    config.async_stack_size(1 << 20).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+        .async_stack_size(1 << 20)
+        // A stack goes back to the pool without its pages: they would stay for ever, with what was on them.
+        .async_stack_zeroing(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config).map_err(|e| PluginError::engine(&e))?;
     start_ticker(&engine)?;
     Ok(engine)
