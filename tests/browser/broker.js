@@ -11,6 +11,9 @@ import { fileURLToPath } from 'node:url';
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const program = process.env.HOTBAY_BIN ?? path.join(root, 'target/debug/hotbay');
 const START_MS_MAX = 60_000;
+// The tests write faster than people may.
+const RATE = 'mount.community.limits.rate_per_connection';
+const FAST = ['--set', `${RATE}.per_second=10000`, '--set', `${RATE}.burst=10000`];
 
 export class Broker {
   #data;
@@ -31,7 +34,7 @@ export class Broker {
 
   /** Starts the process and waits until it listens; after `kill` with the same data on the same port. */
   async start() {
-    const flags = ['--config', 'examples/hotbay.toml', '--data-dir', this.#data, '--listen', this.#listen];
+    const flags = ['--config', 'examples/hotbay.toml', '--data-dir', this.#data, '--listen', this.#listen, ...FAST];
     const child = spawn(program, ['serve', ...flags], { cwd: root, env: { PATH: process.env.PATH }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     child.stderr.on('data', (data) => { this.#log += data; });

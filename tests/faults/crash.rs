@@ -85,7 +85,8 @@ impl Sender {
         loop {
             while !finish && self.unacked.len() < IN_FLIGHT {
                 let client_id = format!("m{}", self.record.sent.len());
-                let padding: String = (0..self.rng.random_range(0..200)).map(|_| self.rng.random_range('a'..='\u{3c9}')).collect();
+                let padding: String =
+                    (0..self.rng.random_range(0..200)).map(|_| self.rng.random_range('a'..='\u{3c9}')).collect();
                 self.record.sent.insert(client_id.clone(), format!("{client_id} \"{padding}\" \u{1f980}"));
                 self.unacked.push(client_id.clone());
                 self.send(&mut client, &client_id).await?;
@@ -97,7 +98,12 @@ impl Sender {
             let message = next(&mut client).await?;
             if message["type"] == "CHAT_MESSAGE" && message["payload"]["userId"] == *self.record.user {
                 let echo = read(&message["payload"]);
-                assert_eq!(self.record.sent.get(&echo.client_id), Some(&echo.content), "the echo of {}", echo.client_id);
+                assert_eq!(
+                    self.record.sent.get(&echo.client_id),
+                    Some(&echo.content),
+                    "the echo of {}",
+                    echo.client_id
+                );
                 if let Some(index) = self.unacked.iter().position(|client_id| *client_id == echo.client_id) {
                     self.unacked.remove(index);
                     self.record.acked.insert(echo.client_id, echo.id);
@@ -129,7 +135,8 @@ impl Subscriber {
     /// told that there is no more.
     async fn live(&mut self, address: &str, finish: bool) -> Option<()> {
         let mut client = connect(address, &self.user).await?;
-        let subscribe = |since: u64| json!({"type": "SUBSCRIBE", "channel": self.room, "payload": {"since": since}});
+        let room = self.room.clone();
+        let subscribe = |since: u64| json!({"type": "SUBSCRIBE", "channel": room, "payload": {"since": since}});
         let last = self.received.keys().next_back().copied().unwrap_or(0);
         if !client.try_send(subscribe(last)).await {
             return None;
@@ -222,14 +229,16 @@ async fn round(broker: &mut Broker, rooms: &mut [Room], moment: Moment) {
 /// Law: what was acknowledged survives, exactly once; what was not may be sent again; whoever resumes misses nothing.
 #[tokio::test]
 async fn no_acknowledged_message_is_lost_and_none_comes_twice_when_the_broker_is_killed() {
-    let rounds = std::env::vars().find(|(name, _)| name == "HOTBAY_CRASH_ROUNDS").and_then(|(_, rounds)| rounds.parse().ok());
+    let rounds =
+        std::env::vars().find(|(name, _)| name == "HOTBAY_CRASH_ROUNDS").and_then(|(_, rounds)| rounds.parse().ok());
     let rounds: u64 = rounds.unwrap_or(ROUNDS);
     let mut rng = StdRng::seed_from_u64(seed());
     let mut rooms: Vec<Room> = (0..ROOMS)
         .map(|room| {
             let name = format!("room:{room}");
             let senders = (0..SENDERS).map(|number| Sender::new(&name, number, rng.random())).collect();
-            let subscribers = (0..SUBSCRIBERS).map(|number| Subscriber::new(&name, &format!("reader-{number}"))).collect();
+            let subscribers =
+                (0..SUBSCRIBERS).map(|number| Subscriber::new(&name, &format!("reader-{number}"))).collect();
             Room { senders, subscribers }
         })
         .collect();

@@ -146,7 +146,9 @@ async fn a_memory_bomb_meets_its_bound() {
 async fn ways_to_die_are_traps() {
     let broker = limits("cpu_ms_max = 2000").start();
     let mut ann = join(&broker, "a", "ann").await;
-    for command in ["stack", "trap", "panic what a day", "exit 0", "exit 1", "forward-other 77", "reject-other 99", "sleep x y"] {
+    for command in
+        ["stack", "trap", "panic what a day", "exit 0", "exit 1", "forward-other 77", "reject-other 99", "sleep x y"]
+    {
         let answer = ask(&mut ann, command).await;
         let expected = if command.starts_with("sleep") { "refused bad-request" } else { "refused fault:" };
         assert!(answer.starts_with(expected), "{command}: {answer}");
@@ -293,7 +295,8 @@ async fn a_crash_on_every_open_is_a_quarantine_that_ends_with_its_cause() {
 
     let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
     let mut database = options.connect().await.expect("the database");
-    let deleted = sqlx::query("DELETE FROM state WHERE key = CAST('fixture/open' AS BLOB)").execute(&mut database).await;
+    let deleted =
+        sqlx::query("DELETE FROM state WHERE key = CAST('fixture/open' AS BLOB)").execute(&mut database).await;
     assert_eq!(deleted.expect("a deletion").rows_affected(), 1);
 
     until_answer(&mut ann, "echo back", |answer| answer == "back").await;
@@ -388,7 +391,10 @@ async fn durable_timers_survive_kill_9() {
     };
     let watch = async {
         loop {
-            let timers: Vec<String> = sqlx::query_scalar("SELECT name FROM timer ORDER BY name").fetch_all(&mut database).await.expect("timers");
+            let timers: Vec<String> = sqlx::query_scalar("SELECT name FROM timer ORDER BY name")
+                .fetch_all(&mut database)
+                .await
+                .expect("timers");
             if timers == ["append:later"] {
                 return;
             }

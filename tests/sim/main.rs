@@ -62,7 +62,8 @@ fn the_simulated_world_is_as_bad_as_it_claims() {
         sum.add(&world.oracle.seen);
     }
     println!("{sum:?}");
-    let oracle::Sightings { released, refused, closed, quarantined, longer, given_up, held, timers, sleeps, reruns } = sum;
+    let oracle::Sightings { released, refused, closed, quarantined, longer, given_up, held, timers, sleeps, reruns } =
+        sum;
     let all = [released, refused, closed, quarantined, longer, given_up, held, timers, sleeps, reruns];
     assert!(all.iter().all(|count| *count >= 20), "something hardly ever happens");
 }

@@ -173,8 +173,10 @@ impl Oracle {
             *faults += 1;
             *faults == FAULTS_IN_A_ROW_MAX
         });
-        let closed: Vec<MemberId> =
-            out.iter().filter_map(|out| if let Output::CloseMember(member) = out { Some(*member) } else { None }).collect();
+        let closed: Vec<MemberId> = out
+            .iter()
+            .filter_map(|out| if let Output::CloseMember(member) = out { Some(*member) } else { None })
+            .collect();
         let expected: Vec<MemberId> = culprit.filter(|_| close).into_iter().collect();
         assert_eq!(closed, expected, "who is closed");
         if let Some(member) = culprit.filter(|_| close) {
@@ -183,7 +185,8 @@ impl Oracle {
         }
         self.faults += u32::from(culprit.is_none() || culprit != self.culprit);
         self.culprit = culprit;
-        let until = out.iter().find_map(|out| if let Output::Quarantine(until_ms) = out { Some(*until_ms) } else { None });
+        let until =
+            out.iter().find_map(|out| if let Output::Quarantine(until_ms) = out { Some(*until_ms) } else { None });
         assert_eq!(until.is_some(), self.faults >= FAULTS_IN_A_ROW_MAX, "a quarantine after {} faults", self.faults);
         let Some(until_ms) = until else { return };
         self.faults = FAULTS_IN_A_ROW_MAX - 1;
@@ -249,7 +252,9 @@ impl Oracle {
     /// Laws: an event ends once; `fault` is said only to the event at fault, `unavailable` only with a reason.
     pub(crate) fn refused(&mut self, event: &Event, code: RefusalCode, cause: Cause, poisonous: bool) {
         match code {
-            RefusalCode::Fault => assert!(cause == Cause::EventFault && poisonous, "{event:?} is not at fault ({cause:?})"),
+            RefusalCode::Fault => {
+                assert!(cause == Cause::EventFault && poisonous, "{event:?} is not at fault ({cause:?})")
+            }
             RefusalCode::Unavailable => assert!(
                 !matches!(cause, Cause::Success | Cause::BatchFault),
                 "{event:?} was refused without a reason ({cause:?})"
@@ -285,7 +290,8 @@ impl Oracle {
 
     /// Law: whatever was accepted has ended.
     pub(crate) fn all_ended(&self) {
-        let waits: Vec<_> = self.fates.iter().filter(|(_, fate)| **fate == Fate::Waits).map(|(number, _)| number).collect();
+        let waits: Vec<_> =
+            self.fates.iter().filter(|(_, fate)| **fate == Fate::Waits).map(|(number, _)| number).collect();
         assert!(waits.is_empty(), "events without an end: {waits:?}");
         assert!(self.in_flight.is_empty(), "batches without an end");
     }

@@ -18,31 +18,31 @@ use crate::support::broker::{Broker, Setup, token};
 use crate::wire::{self, Reader, Sender, find};
 
 /// Characters of a message's text.
-pub const CONTENT_BYTES: usize = 100;
+pub(crate) const CONTENT_BYTES: usize = 100;
 
 /// The configuration of `make run`, without its rate limit.
-pub fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     unlimited(Setup::example())
 }
 
 /// Raises the rate limit of the chat out of the way.
-pub fn unlimited(setup: Setup) -> Setup {
+pub(crate) fn unlimited(setup: Setup) -> Setup {
     let rate = "mount.community.limits.rate_per_connection";
     setup.set(&format!("{rate}.per_second"), 1_000_000).set(&format!("{rate}.burst"), 1_000_000)
 }
 
 /// One connection, joined to at least one room.
-pub struct Member {
+pub(crate) struct Member {
     user: String,
     room: String,
     number: u64,
-    pub sender: Sender,
-    pub reader: Reader,
+    pub(crate) sender: Sender,
+    pub(crate) reader: Reader,
 }
 
 impl Member {
     /// Connects a user and joins a room.
-    pub async fn join(address: &str, user: &str, room: &str) -> Outcome<Self> {
+    pub(crate) async fn join(address: &str, user: &str, room: &str) -> Outcome<Self> {
         let token = token(user, json!({}), 3_600);
         let (sender, reader) = wire::connect(address, &format!("/api/community/ws?token={token}")).await?;
         let mut member = Self { user: user.to_owned(), room: String::new(), number: 0, sender, reader };
@@ -51,20 +51,20 @@ impl Member {
     }
 
     /// Joins one more room, and talks there from now on.
-    pub async fn join_also(&mut self, room: &str) -> Outcome<()> {
+    pub(crate) async fn join_also(&mut self, room: &str) -> Outcome<()> {
         room.clone_into(&mut self.room);
         self.sender.send(&format!(r#"{{"type":"SUBSCRIBE","channel":"{room}","payload":{{}}}}"#))?;
         self.reader.until(|message| message.starts_with(b"{\"type\":\"SUBSCRIBED\"")).await
     }
 
     /// Leaves the room.
-    pub async fn leave(&mut self, room: &str) -> Outcome<()> {
+    pub(crate) async fn leave(&mut self, room: &str) -> Outcome<()> {
         self.sender.send(&format!(r#"{{"type":"UNSUBSCRIBE","channel":"{room}","payload":{{}}}}"#))?;
         self.reader.until(|message| message.starts_with(b"{\"type\":\"UNSUBSCRIBED\"")).await
     }
 
     /// Says something, and waits for the acknowledgement.
-    pub async fn say(&mut self) -> Outcome<()> {
+    pub(crate) async fn say(&mut self) -> Outcome<()> {
         let text = self.next_text();
         self.sender.send(&text)?;
         self.reader.until(|message| message.starts_with(b"{\"type\":\"CHAT_MESSAGE\"")).await
@@ -81,7 +81,7 @@ impl Member {
 }
 
 /// Connects members, `rooms` rooms of `size`, in the order of the rooms.
-pub async fn join_rooms(address: &str, rooms: usize, size: usize) -> Outcome<Vec<Member>> {
+pub(crate) async fn join_rooms(address: &str, rooms: usize, size: usize) -> Outcome<Vec<Member>> {
     let mut members = Vec::new();
     for room in 0..rooms {
         for seat in 0..size {
@@ -109,7 +109,11 @@ fn author(message: &[u8]) -> Outcome<Option<&[u8]>> {
 
 /// Latencies of messages sent at a fixed rate, the members taking turns; counted from the time a message was due, so that a
 /// broker that stalls is charged for every message it made wait. Gives the members back.
-pub async fn open_loop(members: Vec<Member>, per_second: u32, time: Duration) -> Outcome<(Vec<Member>, Vec<Duration>)> {
+pub(crate) async fn open_loop(
+    members: Vec<Member>,
+    per_second: u32,
+    time: Duration,
+) -> Outcome<(Vec<Member>, Vec<Duration>)> {
     let turns = (f64::from(per_second) * time.as_secs_f64()) as usize / members.len();
     let mut tasks = JoinSet::new();
     let mut senders = Vec::new();
@@ -166,15 +170,15 @@ pub async fn open_loop(members: Vec<Member>, per_second: u32, time: Duration) ->
 }
 
 /// What a closed loop gave.
-pub struct Throughput {
-    pub acked: u64,
-    pub delivered: u64,
+pub(crate) struct Throughput {
+    pub(crate) acked: u64,
+    pub(crate) delivered: u64,
     /// From the first message to the last acknowledgement.
-    pub seconds: f64,
-    pub broker_cpu_s: f64,
-    pub generator_cpu_s: f64,
+    pub(crate) seconds: f64,
+    pub(crate) broker_cpu_s: f64,
+    pub(crate) generator_cpu_s: f64,
     /// Sorted.
-    pub latencies: Vec<Duration>,
+    pub(crate) latencies: Vec<Duration>,
 }
 
 #[derive(Default)]
@@ -188,7 +192,7 @@ struct Counts {
 
 /// Every member that `window` gives one keeps as many messages under way. After `time` nothing new is sent; the clock stops
 /// with the last acknowledgement, and the run fails unless every member got every message of its room of `size`.
-pub async fn closed_loop(
+pub(crate) async fn closed_loop(
     broker: &Broker,
     members: Vec<Member>,
     size: u64,

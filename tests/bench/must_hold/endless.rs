@@ -13,33 +13,35 @@ use crate::support::component;
 use crate::{Load, Outcome, wire};
 
 /// CPU time a call may take on the mount with the loop: the default.
-pub const BUDGET_MS: f64 = 100.0;
+pub(crate) const BUDGET_MS: f64 = 100.0;
+/// What the broker counts of the time plugins ran.
+const CPU: &str = "hotbay_plugin_cpu_microseconds_total";
 const PER_SECOND: u32 = 200;
 
 /// One run.
-pub struct Endless {
-    pub p99_without_ms: f64,
-    pub p99_with_ms: f64,
+pub(crate) struct Endless {
+    pub(crate) p99_without_ms: f64,
+    pub(crate) p99_with_ms: f64,
     /// Times from sending the message that loops to being told, in milliseconds; sorted.
-    pub told: Vec<Duration>,
+    pub(crate) told: Vec<Duration>,
     /// How much of the time a loop was running.
-    pub busy: f64,
+    pub(crate) busy: f64,
 }
 
 /// Chat in 10 rooms of 2 without the loop, then with it.
-pub async fn run(load: &Load) -> Outcome<Endless> {
+pub(crate) async fn run(load: &Load) -> Outcome<Endless> {
     let time = load.time(6);
     let broker = load.start(setup()?)?;
     let members = chat::join_rooms(broker.address(), 10, 2).await?;
     let (members, _) = chat::open_loop(members, PER_SECOND, Duration::from_secs(1)).await?;
     let (members, without) = chat::open_loop(members, PER_SECOND, time).await?;
     let (stop, stopped) = watch::channel(false);
-    let before = wire::metric(broker.address(), "hotbay_plugin_cpu_microseconds_total").await?;
+    let before = broker.metric(CPU).await;
     let looping = tokio::spawn(loop_on(broker.address().to_owned(), stopped));
     let started = Instant::now();
     let (_members, with): (Vec<Member>, _) = chat::open_loop(members, PER_SECOND, time).await?;
     let elapsed = started.elapsed();
-    let cpu = wire::metric(broker.address(), "hotbay_plugin_cpu_microseconds_total").await? - before;
+    let cpu = broker.metric(CPU).await - before;
     stop.send_replace(true);
     let mut told = looping.await??;
     told.sort_unstable();

@@ -24,12 +24,12 @@ use crate::report::{Bar, Line, percentile_ms};
 use crate::support::broker::{Broker, Setup};
 
 /// What the parts return.
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How much to do.
 #[derive(Clone)]
-pub struct Load {
-    pub quick: bool,
+pub(crate) struct Load {
+    pub(crate) quick: bool,
     /// The program to measure instead of the one built with the bench.
     program: Option<PathBuf>,
 }
@@ -40,12 +40,12 @@ impl Load {
     }
 
     /// Seconds of a full run, or one.
-    pub fn time(&self, seconds: u64) -> Duration {
+    pub(crate) fn time(&self, seconds: u64) -> Duration {
         Duration::from_secs(if self.quick { 1 } else { seconds })
     }
 
     /// Starts a broker on fresh data.
-    pub fn start(&self, setup: Setup) -> Outcome<Broker> {
+    pub(crate) fn start(&self, setup: Setup) -> Outcome<Broker> {
         let setup = match &self.program {
             Some(program) => setup.program(program),
             None => setup,

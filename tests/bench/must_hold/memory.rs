@@ -22,7 +22,7 @@ const CONNECTING_AT_ONCE: usize = 32;
 const TALKERS: usize = 10;
 
 /// Bytes per idle joined connection. With `auto_join`, each also has its own sleeping `user:` channel, as `make run` does.
-pub async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64> {
+pub(crate) async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64> {
     let (rooms, warm_up, count) = if load.quick { (10, 100, 300) } else { (50, 500, 5_000) };
     let mut setup = awake(chat::setup());
     if !auto_join {
@@ -40,7 +40,7 @@ pub async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64> {
 }
 
 /// Bytes per awake channel with one member and one message.
-pub async fn per_awake_channel(load: &Load) -> Outcome<f64> {
+pub(crate) async fn per_awake_channel(load: &Load) -> Outcome<f64> {
     let (warm_up, count) = if load.quick { (20, 100) } else { (100, 1_000) };
     let broker = load.start(awake(chat::setup()).set("mount.community.limits.channels_per_connection_max", 10_000))?;
     let process = Process(broker.pid().to_string());
@@ -54,7 +54,7 @@ pub async fn per_awake_channel(load: &Load) -> Outcome<f64> {
 }
 
 /// Bytes per sleeping channel: with its member staying, and after it left.
-pub async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
+pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
     let (wave, warm_up, measured) = if load.quick { (100, 1, 1) } else { (1_000, 3, 4) };
     let setup = chat::setup()
         .set("mount.community.limits.idle_ms", 300)
@@ -148,7 +148,7 @@ async fn each_room(
 /// Waits until no channel is awake.
 async fn asleep(broker: &Broker) -> Outcome<()> {
     let deadline = Instant::now() + wire::DEADLINE;
-    while wire::metric(broker.address(), "hotbay_channels_awake").await? > 0.0 {
+    while broker.metric("hotbay_channels_awake").await > 0.0 {
         if Instant::now() > deadline {
             return Err("the channels do not go to sleep".into());
         }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 
 /// A process by its `/proc` name: a number, or `self`.
-pub struct Process(pub String);
+pub(crate) struct Process(pub String);
 
 impl Process {
     /// CPU time so far, of all threads, in user and kernel.
-    pub fn cpu(&self) -> Outcome<Duration> {
+    pub(crate) fn cpu(&self) -> Outcome<Duration> {
         /// `USER_HZ`: 100 on every Linux this runs on.
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
@@ -24,7 +24,7 @@ impl Process {
     }
 
     /// Resident memory, in bytes.
-    pub fn rss_bytes(&self) -> Outcome<u64> {
+    pub(crate) fn rss_bytes(&self) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -32,7 +32,7 @@ impl Process {
     }
 
     /// Resident memory once it stands still, or after five seconds.
-    pub async fn rss_settled_bytes(&self) -> Outcome<u64> {
+    pub(crate) async fn rss_settled_bytes(&self) -> Outcome<u64> {
         const STILL_BYTES: u64 = 32 << 10;
         let mut last = self.rss_bytes()?;
         let mut still = 0;
@@ -50,7 +50,7 @@ impl Process {
 }
 
 /// The median time to append 4 KiB to a file in this folder and have it on disk.
-pub fn sync_time(folder: &Path) -> Outcome<Duration> {
+pub(crate) fn sync_time(folder: &Path) -> Outcome<Duration> {
     let mut file = tempfile::tempfile_in(folder)?;
     let mut times = Vec::new();
     for _ in 0..51 {

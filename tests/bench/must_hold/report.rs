@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One line: what was measured in each run, and what it must be.
-pub struct Line {
+pub(crate) struct Line {
     what: &'static str,
     values: Vec<f64>,
     unit: &'static str,
@@ -12,22 +12,22 @@ pub struct Line {
 }
 
 #[derive(Clone, Copy)]
-pub enum Bar {
+pub(crate) enum Bar {
     AtMost(f64),
     AtLeast(f64),
     Below(f64),
 }
 
 impl Line {
-    pub fn new(what: &'static str, unit: &'static str, values: Vec<f64>) -> Self {
+    pub(crate) fn new(what: &'static str, unit: &'static str, values: Vec<f64>) -> Self {
         Self { what, values, unit, bar: None, note: String::new() }
     }
 
-    pub fn bar(self, bar: Bar) -> Self {
+    pub(crate) fn bar(self, bar: Bar) -> Self {
         Self { bar: Some(bar), ..self }
     }
 
-    pub fn note(self, note: impl Into<String>) -> Self {
+    pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
 
@@ -50,19 +50,19 @@ impl Line {
     }
 }
 
-pub fn print(lines: &[Line]) {
+pub(crate) fn print(lines: &[Line]) {
     println!("\n{:<52} {:>9} {:<6} {:>10}  {:<8} {:<26} note", "", "median", "", "bar", "", "runs");
     lines.iter().for_each(Line::print);
 }
 
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A value of a sorted list, in milliseconds.
-pub fn percentile_ms(sorted: &[Duration], percent: f64) -> f64 {
+pub(crate) fn percentile_ms(sorted: &[Duration], percent: f64) -> f64 {
     let last = sorted.len().saturating_sub(1) as f64;
     let at = (last * percent / 100.0).round() as usize;
     sorted.get(at).map_or(f64::NAN, |value| value.as_secs_f64() * 1e3)

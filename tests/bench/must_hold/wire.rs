@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::Outcome;
 
 /// How long anything that is expected may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 thread_local! {
@@ -20,17 +20,17 @@ thread_local! {
 
 /// The sending half.
 #[derive(Clone)]
-pub struct Sender(Arc<TcpStream>);
+pub(crate) struct Sender(Arc<TcpStream>);
 
 /// The receiving half.
-pub struct Reader {
+pub(crate) struct Reader {
     stream: Arc<TcpStream>,
     /// The beginning of a frame whose end has not come yet.
     carry: Vec<u8>,
 }
 
 /// Connects to `path` (with its query) at `address`.
-pub async fn connect(address: &str, path: &str) -> Outcome<(Sender, Reader)> {
+pub(crate) async fn connect(address: &str, path: &str) -> Outcome<(Sender, Reader)> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let request = format!(
@@ -57,7 +57,7 @@ pub async fn connect(address: &str, path: &str) -> Outcome<(Sender, Reader)> {
 
 impl Sender {
     /// Sends a text message with one write. Fails if the socket is full: the scenarios never have so much under way.
-    pub fn send(&self, text: &str) -> Outcome<()> {
+    pub(crate) fn send(&self, text: &str) -> Outcome<()> {
         let payload = text.as_bytes();
         let mut frame = Vec::with_capacity(payload.len() + 14);
         frame.push(0x81);
@@ -77,7 +77,7 @@ impl Sender {
 
 impl Reader {
     /// Waits for bytes and shows each whole text message in them. Cancel safe. Answers pings.
-    pub async fn messages(&mut self, mut each: impl FnMut(&[u8])) -> Outcome<()> {
+    pub(crate) async fn messages(&mut self, mut each: impl FnMut(&[u8])) -> Outcome<()> {
         let Self { stream, carry } = self;
         let mut result = Ok(());
         if !carry.is_empty() {
@@ -104,7 +104,7 @@ impl Reader {
     }
 
     /// Reads on until a message fits, within [`DEADLINE`].
-    pub async fn until(&mut self, fits: impl Fn(&[u8]) -> bool) -> Outcome<()> {
+    pub(crate) async fn until(&mut self, fits: impl Fn(&[u8]) -> bool) -> Outcome<()> {
         let mut found = false;
         let reading = async {
             while !found {
@@ -116,7 +116,7 @@ impl Reader {
     }
 
     /// Throws away what has come in by now.
-    pub async fn drain(&mut self) -> Outcome<()> {
+    pub(crate) async fn drain(&mut self) -> Outcome<()> {
         let nothing = Duration::from_millis(1);
         while let Ok(read) = tokio::time::timeout(nothing, self.messages(|_| {})).await {
             read?;
@@ -180,19 +180,7 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> Outcome<()> {
     if written < bytes.len() { Err("a socket is full".into()) } else { Ok(()) }
 }
 
-/// The value of one of the broker's metrics; 0 if it was never set.
-pub async fn metric(address: &str, name: &str) -> Outcome<f64> {
-    let stream = TcpStream::connect(address).await?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    write(&stream, request.as_bytes())?;
-    let mut answer = Vec::new();
-    while read(&stream, |bytes| answer.extend_from_slice(bytes)).await? > 0 {}
-    let answer = String::from_utf8(answer)?;
-    let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
-    Ok(value.unwrap_or(0.0))
-}
-
 /// Where `part` begins in `bytes`.
-pub fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
 }
