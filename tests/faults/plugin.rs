@@ -290,7 +290,8 @@ async fn a_crash_on_every_open_is_a_quarantine_that_ends_with_its_cause() {
         assert!(answer.starts_with("refused unavailable:"), "{answer}");
     }
     let starts = broker.metric("hotbay_channel_start_failures_total").await;
-    assert!((3.0..=8.0).contains(&starts), "{starts} starts for 100 messages");
+    // The trap and two failed starts are three faults in a row.
+    assert!((2.0..=6.0).contains(&starts), "{starts} starts for 100 messages");
     assert!(broker.metric("hotbay_channel_quarantines_total").await >= 1.0);
     let mut other = join(&broker, "other", "eve").await;
     assert_eq!(ask(&mut other, "echo on").await, "on");
