@@ -40,7 +40,7 @@ unit: plugins ## tests beside the code, of the host and of the plugins
 integration: plugins needs ## tests against real brokers: contract, faults, real clients, browser
 	$(CARGO) test --locked --test contract --test it --test faults
 	$(CARGO) build --locked --bin hotbay
-	node --test tests/browser/
+	node --test tests/browser/*.test.js
 
 needs: # Node.js, npm packages, Chromium
 	tests/needs.sh

@@ -80,8 +80,12 @@ pub struct Part {
 pub enum Progress {
     /// Everything was written.
     Idle,
+    /// Everything was written that was not dropped: the reader is to be told, see [`Outbox::take_shed`].
+    Shed,
     /// Something waits for the socket.
     Blocked,
+    /// The same, and the last of it is a close frame: nothing more will be taken.
+    Closing,
     /// The close frame was written, or the socket failed: nothing will be written any more.
     Done,
 }
@@ -229,21 +233,22 @@ impl Outbox {
     pub fn poll_progress(&self, cx: &mut Context<'_>) -> Progress {
         self.task.register(cx.waker());
         loop {
-            {
+            let blocked = {
                 let mut state = self.lock();
                 self.flush(&mut state);
-                if let Phase::Done(_) = state.phase {
-                    return Progress::Done;
+                match state.phase {
+                    Phase::Done(_) => return Progress::Done,
+                    _ if state.queue.is_empty() && state.shed > 0 => return Progress::Shed,
+                    _ if state.queue.is_empty() => return Progress::Idle,
+                    Phase::Closing(_) => Progress::Closing,
+                    Phase::Open => Progress::Blocked,
                 }
-                if state.queue.is_empty() {
-                    return Progress::Idle;
-                }
-            }
+            };
             // The socket was full. Ask to be woken, and try again if it has room by now.
             match self.stream.poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.abort(),
-                Poll::Pending => return Progress::Blocked,
+                Poll::Pending => return blocked,
             }
         }
     }

@@ -305,7 +305,10 @@ mod every_rule_can_fail {
     fn groups_and_supers_are_resolved() {
         let source = "use crate::{a::{b, c}, d, e::f}; use super::super::{server::Site, g};";
         assert_eq!(imports("host/x/y.rs", source), ["a", "d", "e", "server"]);
-        assert_eq!([depth("host/a.rs"), depth("host/a/mod.rs"), depth("host/a/b.rs"), depth("host/a/b/c.rs")], [1, 1, 2, 3]);
+        assert_eq!(
+            [depth("host/a.rs"), depth("host/a/mod.rs"), depth("host/a/b.rs"), depth("host/a/b/c.rs")],
+            [1, 1, 2, 3]
+        );
         assert_eq!(words("a::b 'x' \"y\" // z\n{,;"), ["a", "::", "b", "{", ",", ";"]);
     }
 

@@ -37,6 +37,8 @@ use crate::telemetry::{hot, now_ms};
 pub use crate::connection::clock::Clock;
 pub use crate::connection::rate::UserRates;
 
+/// How long a closed connection has to take what it is still owed; with [`LINGER`], less than a broker that stops waits.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a closed connection is still read, so that the client gets the close frame before the socket ends.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -224,8 +226,10 @@ impl Connection {
             self.tell_about_shed_frames().await;
             let (outbox, paused) = (&self.outbox, self.paused);
             let readable = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
-                Progress::Done => Poll::Ready(false),
-                Progress::Idle | Progress::Blocked if paused => Poll::Pending,
+                // Nothing of the client counts any more; what it is still owed has a time of its own.
+                Progress::Done | Progress::Closing => Poll::Ready(false),
+                Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
+                Progress::Shed => Poll::Ready(true),
                 Progress::Idle | Progress::Blocked => outbox.stream().poll_read_ready(cx).map(|ready| ready.is_ok()),
             });
             if !readable.await || !self.read() {
@@ -434,18 +438,19 @@ async fn post(hub: &Hub, outbox: &Outbox, channel: &mut Arc<Channel>, letter: Le
 }
 
 /// Writes what is left, ends the sending half, and reads for a little while, so that the kernel does not throw the last
-/// frames away because the client was still sending.
+/// frames away because the client was still sending. Each has its time: a client that never reads cannot stay.
 async fn linger(outbox: &Outbox) {
-    let finish = async {
-        std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
-            Progress::Done => Poll::Ready(()),
-            Progress::Idle if outbox.closed_with().is_none() => Poll::Ready(()),
-            Progress::Idle | Progress::Blocked => Poll::Pending,
-        })
-        .await;
-        if outbox.closed_with().is_none() || SockRef::from(outbox.stream()).shutdown(Shutdown::Write).is_err() {
-            return;
-        }
+    let write = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
+        Progress::Done | Progress::Idle | Progress::Shed => Poll::Ready(()),
+        Progress::Blocked | Progress::Closing => Poll::Pending,
+    });
+    if tokio::time::timeout(FAREWELL, write).await.is_err()
+        || outbox.closed_with().is_none()
+        || SockRef::from(outbox.stream()).shutdown(Shutdown::Write).is_err()
+    {
+        return;
+    }
+    let read = async {
         loop {
             let ready = std::future::poll_fn(|cx| outbox.stream().poll_read_ready(cx)).await;
             let read = reader::with_scratch(|scratch| outbox.stream().try_read(scratch));
@@ -456,5 +461,5 @@ async fn linger(outbox: &Outbox) {
             }
         }
     };
-    drop(tokio::time::timeout(LINGER, finish).await);
+    drop(tokio::time::timeout(LINGER, read).await);
 }

@@ -43,7 +43,7 @@ async fn read_all(outbox: Arc<Outbox>, mut client: TcpStream) -> Vec<(u8, Bytes)
     let writer = tokio::task::spawn(async move {
         std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
             Progress::Done => Poll::Ready(()),
-            Progress::Idle | Progress::Blocked => Poll::Pending,
+            _ => Poll::Pending,
         })
         .await;
         socket2::SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write).unwrap();

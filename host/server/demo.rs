@@ -191,7 +191,7 @@ mod tests {
         for (tag, times) in [("<script", 1), ("<style", 1)] {
             assert_eq!(page.html.matches(tag).count(), times, "{tag}");
         }
-        for refused in [" style=\"", " onclick", "javascript:", "innerHTML", "insertAdjacentHTML", "eval("] {
+        for refused in [" style=\"", " onclick=\"", "javascript:", "innerHTML", "insertAdjacentHTML", "eval("] {
             assert!(!page.html.contains(refused), "{refused}");
         }
     }

@@ -126,5 +126,6 @@ async fn raw(on_upgrade: OnUpgrade) -> Option<(TcpStream, SocketSlot, bytes::Byt
     let upgraded: Upgraded = on_upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Socket>>().ok()?;
     let (stream, slot) = parts.io.into_inner().into_parts();
-    Some((stream, slot, parts.read_buf))
+    // A copy, because even when empty `read_buf` keeps hyper's whole read buffer (8 KiB) alive.
+    Some((stream, slot, bytes::Bytes::copy_from_slice(&parts.read_buf)))
 }

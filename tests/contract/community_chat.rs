@@ -59,7 +59,10 @@ pub(crate) async fn error_of(client: &mut Client, frame: Value) -> Value {
     client.send(frame).await;
     let answer = client.until(|message| message["correlationId"] == *id).await;
     assert_eq!(answer["type"], "ERROR", "{answer}");
-    assert!(answer["payload"]["message"].as_str().is_some_and(|text| !text.is_empty()), "an error without words: {answer}");
+    assert!(
+        answer["payload"]["message"].as_str().is_some_and(|text| !text.is_empty()),
+        "an error without words: {answer}"
+    );
     answer["payload"].clone()
 }
 

@@ -122,7 +122,10 @@ async fn item_02_a_bad_token_is_refused_with_401_before_the_upgrade() {
     let bad = [
         ("nothing", String::new()),
         ("no JWT", "?token=rubbish".to_owned()),
-        ("another secret", format!("?token={}", signed(&json!({"sub": "a", "exp": exp}), "another-secret-of-32-bytes-or-so!!!"))),
+        (
+            "another secret",
+            format!("?token={}", signed(&json!({"sub": "a", "exp": exp}), "another-secret-of-32-bytes-or-so!!!")),
+        ),
         ("expired", format!("?token={}", token("alice", json!({}), -60))),
         ("without an end", format!("?token={}", signed(&json!({"sub": "a"}), SECRET))),
         ("not yet valid", format!("?token={}", token("alice", json!({"nbf": exp - 1}), 3_600))),

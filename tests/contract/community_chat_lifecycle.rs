@@ -14,7 +14,10 @@ const RATE: (&str, &str) = ("mount.community.limits.rate_per_connection", "{ per
 
 /// Writes messages as fast as they are acknowledged, until the connection ends. Returns what was acknowledged, by id, and
 /// the close code.
-async fn write_until_closed(mut client: Client, started: tokio::sync::oneshot::Sender<()>) -> (Vec<(u64, String)>, Option<u16>) {
+async fn write_until_closed(
+    mut client: Client,
+    started: tokio::sync::oneshot::Sender<()>,
+) -> (Vec<(u64, String)>, Option<u16>) {
     const WINDOW: u64 = 20;
     let mut acknowledged = Vec::new();
     let mut started = Some(started);
@@ -127,11 +130,13 @@ async fn item_35_npm_ws_chats_with_a_tokio_client() {
 
     assert_eq!(alice.until_type("USER_JOINED").await["payload"]["userId"], "node");
     say(&mut alice, "room:1", "hello node").await;
-    let answer = alice.until(|message| message["payload"]["userId"] == "node" && message["type"] == "CHAT_MESSAGE").await;
+    let answer =
+        alice.until(|message| message["payload"]["userId"] == "node" && message["type"] == "CHAT_MESSAGE").await;
     assert_eq!(answer["payload"]["content"], "you said: hello node");
     alice.until(|message| message["payload"]["content"] == "pinged").await;
     assert_eq!(broker.terminate().await, Some(0));
-    let output = tokio::time::timeout(DEADLINE, node.wait_with_output()).await.expect("an end in time").expect("an end");
+    let output =
+        tokio::time::timeout(DEADLINE, node.wait_with_output()).await.expect("an end in time").expect("an end");
 
     let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{printed}\n{errors}");

@@ -47,7 +47,9 @@ async fn decided_content_has_one_to_four_thousand_characters() {
     for fits in ["x".to_owned(), "x".repeat(4_000), "🙂".repeat(4_000)] {
         assert_eq!(say(&mut alice, "room:1", &fits).await["payload"]["content"], fits);
     }
-    for (bad, code) in [(String::new(), "bad_request"), ("x".repeat(4_001), "too_large"), ("🙂".repeat(4_001), "too_large")] {
+    for (bad, code) in
+        [(String::new(), "bad_request"), ("x".repeat(4_001), "too_large"), ("🙂".repeat(4_001), "too_large")]
+    {
         assert_eq!(error_of(&mut alice, chat(bad)).await["code"], code);
     }
     let mut bob = broker.connect(PATH, "bob").await;
@@ -198,6 +200,27 @@ async fn item_32_a_long_absence_is_caught_up_in_steps_without_gaps() {
     assert_eq!(caught, (0..MESSAGES).collect::<Vec<_>>());
 }
 
+/// Item 32: what was missed and is no longer kept is said to be a gap, and never passed over in silence.
+#[tokio::test]
+async fn item_32_what_is_no_longer_kept_is_said_to_be_a_gap() {
+    let broker = Setup::example().set("mount.community.limits.log_entries_max", 20).start();
+    let mut alice = join(&broker, "alice", "room:1").await;
+    let first = say(&mut alice, "room:1", "m0").await;
+    for number in 1..30 {
+        say(&mut alice, "room:1", &format!("m{number}")).await;
+    }
+
+    let mut bob = broker.connect(PATH, "bob").await;
+    let with_gap = catch_up(&mut bob, "room:1", first["payload"]["id"].clone()).await;
+    let oldest_kept = with_gap["missed"][0]["id"].clone();
+    let without = catch_up(&mut bob, "room:1", oldest_kept).await;
+
+    assert_eq!(with_gap["gap"], true, "{with_gap}");
+    assert_eq!(contents(&with_gap["missed"]), (10..30).map(|number| format!("m{number}")).collect::<Vec<_>>());
+    assert!(without["gap"].is_null(), "{without}");
+    assert_eq!(contents(&without["missed"]).len(), 19);
+}
+
 /// Items 19 and 33, decided: the author edits; all see `{id, userId, content, editedAt}`, and `recent` shows the new text.
 #[tokio::test]
 async fn item_19_an_edit_is_broadcast_and_shown_in_recent() {
@@ -259,7 +282,8 @@ async fn item_19_only_author_moderator_and_admin_change_a_message() {
     let mut alice = join(&broker, "alice", "room:1").await;
     let message = say(&mut alice, "room:1", "mine").await;
     let id = message["payload"]["id"].clone();
-    let edit = |content: &str| json!({"type": "MESSAGE_EDIT", "channel": "room:1", "payload": {"id": id, "content": content}});
+    let edit =
+        |content: &str| json!({"type": "MESSAGE_EDIT", "channel": "room:1", "payload": {"id": id, "content": content}});
     let delete = json!({"type": "MESSAGE_DELETE", "channel": "room:1", "payload": {"id": id}});
 
     for role in [json!("user"), json!("Admin"), json!("administrator"), json!(["admin"]), json!("")] {

@@ -71,7 +71,13 @@ async fn item_20_a_published_message_is_stored() {
     let mut broker = Setup::example().start();
     let key = broker.api_key("app");
 
-    publish(&broker, &key, "room:quiet", json!({"type": "CHAT_MESSAGE", "userId": "bot", "payload": {"content": "hi"}})).await;
+    publish(
+        &broker,
+        &key,
+        "room:quiet",
+        json!({"type": "CHAT_MESSAGE", "userId": "bot", "payload": {"content": "hi"}}),
+    )
+    .await;
     broker.kill();
     broker.start();
 
@@ -175,12 +181,24 @@ async fn item_13_publishing_is_refused_with_a_status_that_says_why() {
         ("no JSON", 400, &*bearer, "room:1", "hi".to_owned()),
         ("no body", 400, &*bearer, "room:1", String::new()),
         ("no type", 400, &*bearer, "room:1", json!({"payload": {}}).to_string()),
-        ("no author", 400, &*bearer, "room:1", json!({"type": "CHAT_MESSAGE", "payload": {"content": "x"}}).to_string()),
+        (
+            "no author",
+            400,
+            &*bearer,
+            "room:1",
+            json!({"type": "CHAT_MESSAGE", "payload": {"content": "x"}}).to_string(),
+        ),
         ("no content", 400, &*bearer, "room:1", chat(json!({}))),
         ("an answer's type", 400, &*bearer, "room:1", json!({"type": "SUBSCRIBED", "payload": {}}).to_string()),
         ("too long a content", 413, &*bearer, "room:1", chat(json!({"content": "x".repeat(4_001)}))),
         ("too long a body", 413, &*bearer, "room:1", chat(json!({"content": "x".repeat(30_000)}))),
-        ("no such message", 404, &*bearer, "room:1", json!({"type": "MESSAGE_DELETE", "payload": {"id": "9"}}).to_string()),
+        (
+            "no such message",
+            404,
+            &*bearer,
+            "room:1",
+            json!({"type": "MESSAGE_DELETE", "payload": {"id": "9"}}).to_string(),
+        ),
     ] {
         let url = broker.http(&format!("/v1/channels/{channel}/publish"));
         let answer = http::post(&url, &[("authorization", authorization)], body).await;

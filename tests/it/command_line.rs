@@ -45,10 +45,8 @@ channel = "echo:{user}"
 fn the_example_is_valid_and_says_what_it_amounts_to() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml");
 
-    let (code, out, err) = words(&hotbay(
-        &["check-config", "--config", &example.display().to_string()],
-        &[("JWT_SECRET", SECRET)],
-    ));
+    let (code, out, err) =
+        words(&hotbay(&["check-config", "--config", &example.display().to_string()], &[("JWT_SECRET", SECRET)]));
 
     assert_eq!((code, err.as_str()), (Some(0), ""));
     for part in ["ok", "listen 127.0.0.1:3000", "mount community: /api/community/ws -> community-chat"] {
@@ -70,10 +68,18 @@ fn what_is_wrong_is_named_with_key_value_and_line() {
         (format!("{GOOD}limits.idle_ms = -1\n"), 10, vec!["mount.echo.limits.idle_ms", "-1"]),
         (format!("{GOOD}limits.idle_ms = 0\n"), 10, vec!["mount.echo.limits.idle_ms", "0"]),
         (format!("{GOOD}limits.outbox_bytes_max = 10\n"), 10, vec!["outbox_bytes_max", "message_bytes_max"]),
-        (format!("{GOOD}heartbeat = {{ interval_ms = 9, timeout_ms = 9 }}\n"), 10, vec!["timeout_ms", "interval_ms", "9"]),
+        (
+            format!("{GOOD}heartbeat = {{ interval_ms = 9, timeout_ms = 9 }}\n"),
+            10,
+            vec!["timeout_ms", "interval_ms", "9"],
+        ),
         (format!("{GOOD}durability = \"maybe\"\n"), 10, vec!["mount.echo.durability", "maybe", "fsync"]),
-        (format!("{GOOD}auth = {{ mode = \"none\" }}\n").replace("127.0.0.1", "0.0.0.0"), 10, vec!["mount.echo.auth.mode", "none"]),
-        (format!("{GOOD}[mount.echo]\n"), 10, vec!["echo"]),
+        (
+            format!("{GOOD}auth = {{ mode = \"none\" }}\n").replace("127.0.0.1", "0.0.0.0"),
+            10,
+            vec!["mount.echo.auth.mode", "none"],
+        ),
+        (format!("{GOOD}[mount.echo]\n"), 10, vec!["duplicate"]),
         (format!("{GOOD}x = [1,\n"), 10, vec!["TOML"]),
     ] {
         let (folder, file) = configuration(&wrong);
@@ -102,7 +108,15 @@ fn overrides_are_checked_and_all_errors_come_at_once() {
     let (code, _, err) = words(&hotbay(&arguments, &environment));
 
     assert_eq!(code, Some(2), "{err}");
-    for part in ["HOTBAY_LIMITS__CONNECTIONS_MAX", "many", "HOTBAY_LIMITS__DRAIN", "limits.channels_max", "nonsense", "--listen", "nowhere"] {
+    for part in [
+        "HOTBAY_LIMITS__CONNECTIONS_MAX",
+        "many",
+        "HOTBAY_LIMITS__DRAIN",
+        "limits.channels_max",
+        "nonsense",
+        "--listen",
+        "nowhere",
+    ] {
         assert!(err.contains(part), "{part:?} is not named: {err}");
     }
     assert!(err.lines().count() >= 5, "not all at once: {err}");
@@ -160,7 +174,9 @@ async fn a_key_is_made_listed_and_revoked() {
     assert_eq!(again.0, Some(1));
     assert!(again.2.contains("shop"), "{}", again.2);
     assert!(!broker.run(&["key", "list"]).contains("default\tshop"));
-    for file in std::fs::read_dir(broker.data()).expect("the data folder").flatten().filter(|file| file.path().is_file()) {
+    for file in
+        std::fs::read_dir(broker.data()).expect("the data folder").flatten().filter(|file| file.path().is_file())
+    {
         let bytes = std::fs::read(file.path()).expect("a file");
         let holds = bytes.windows(key.len()).any(|window| window == key.as_bytes());
         assert!(!holds, "{} holds the key itself", file.path().display());

@@ -21,9 +21,7 @@ async fn slow_headers_end_the_connection() {
     let mut raw = Raw::open(&broker).await;
     raw.write(b"GET /healthz HTTP/1.1\r\nX-Slow: ").await;
 
-    let trickle = async {
-        while raw.poll().await.is_some() && raw.try_write(b"a").await {}
-    };
+    let trickle = async { while raw.poll().await.is_some() && raw.try_write(b"a").await {} };
 
     tokio::time::timeout(DEADLINE, trickle).await.expect("the broker waits for ever");
 }

@@ -1,4 +1,6 @@
 //! The broker from outside: handshakes, frames, limits, slow readers, the command line, metrics and logs.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
+
 mod command_line;
 mod frames;
 mod handshake;

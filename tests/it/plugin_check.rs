@@ -28,15 +28,19 @@ fn refusal(bytes: &[u8], more: &[&str]) -> String {
 
 /// A component that exports this handler, with these imports.
 fn made(imports: &str, handler: &str) -> Vec<u8> {
-    let export = if handler.is_empty() { String::new() } else { format!("(instance $h) (export \"{handler}\" (instance $h))") };
+    let export =
+        if handler.is_empty() { String::new() } else { format!("(instance $h) (export \"{handler}\" (instance $h))") };
     wat::parse_str(format!("(component {imports} {export})")).expect("WAT")
 }
 
 #[test]
 fn a_good_component_is_accepted_with_what_it_needs() {
-    for (name, needs) in
-        [("community_chat", "kv, log, logging, stats"), ("echo", "nothing"), ("relay", "nothing"), ("fixture", "kv, log")]
-    {
+    for (name, needs) in [
+        ("community_chat", "kv, log, logging, stats"),
+        ("echo", "nothing"),
+        ("relay", "nothing"),
+        ("fixture", "kv, log"),
+    ] {
         let output = check(&component(name), &[]);
         let words = String::from_utf8_lossy(&output.stdout);
 

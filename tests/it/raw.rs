@@ -59,10 +59,10 @@ impl Raw {
         Self { stream, input: Vec::new() }
     }
 
-    /// Connects with a receive buffer as small as the system allows, so that a reader is slow as soon as it does not read.
+    /// Connects with a small receive buffer, so that who does not read is soon a slow reader.
     pub(crate) async fn open_narrow(broker: &Broker) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(1).expect("a small buffer");
+        socket.set_recv_buffer_size(16 << 10).expect("a small buffer");
         let stream = socket.connect(broker.address().parse().expect("an address")).await.expect("a connection");
         Self { stream, input: Vec::new() }
     }

@@ -21,6 +21,7 @@ pub struct Setup {
     config: String,
     env: BTreeMap<String, String>,
     args: Vec<String>,
+    program: PathBuf,
 }
 
 impl Setup {
@@ -58,7 +59,14 @@ impl Setup {
     /// Any configuration; `listen` and the data folder are set by flags.
     pub fn config(config: &str) -> Self {
         let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);
-        Self { config: config.to_owned(), env, args: Vec::new() }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_hotbay"));
+        Self { config: config.to_owned(), env, args: Vec::new(), program }
+    }
+
+    /// Another build of the program, to compare it.
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
     }
 
     /// `--set KEY=VALUE`.
@@ -117,7 +125,7 @@ pub struct Broker {
 impl Broker {
     /// A command of the program with the broker's configuration, data folder and environment.
     pub fn command(&self, subcommand: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+        let mut command = Command::new(&self.setup.program);
         command
             .args(subcommand)
             .arg("--config")
@@ -180,6 +188,17 @@ impl Broker {
         self.log.lock().expect("log").clone()
     }
 
+    /// Waits until it has logged this; returns all that it logged. Also after its end.
+    pub async fn until_log(&self, words: &str) -> String {
+        let wait = async {
+            while !self.log().contains(words) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "it did not log {words:?}:\n{}", self.log());
+        self.log()
+    }
+
     /// Its data folder.
     pub fn data(&self) -> &Path {
         &self.data
@@ -234,9 +253,9 @@ impl Broker {
     /// The value of a metric without labels, or of all its series together; 0 if it is not there.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = http::get(&self.http("/metrics"), &[]).await.text;
-        let series = metrics.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
-        });
+        let series = metrics
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
