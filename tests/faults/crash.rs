@@ -82,7 +82,7 @@ struct Sender {
 
 impl Sender {
     fn new(room: &str, number: usize, seed: u64) -> Self {
-        let record = Sent { user: format!("{room}-sender-{number}"), ..Sent::default() };
+        let record = Sent { user: format!("{}-sender-{number}", room.replace(':', "-")), ..Sent::default() };
         Self { room: room.to_owned(), rng: StdRng::seed_from_u64(seed), record, unacked: Vec::new() }
     }
 
@@ -143,7 +143,7 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(room: &str, user: &str) -> Self {
-        Self { room: room.to_owned(), user: format!("{room}-{user}"), received: BTreeMap::new() }
+        Self { room: room.to_owned(), user: format!("{}-{user}", room.replace(':', "-")), received: BTreeMap::new() }
     }
 
     /// Resumes after the last message it has, and collects until the connection ends; or, with `finish`, until it has been
