@@ -376,9 +376,12 @@ impl Actor {
                 out
             }
         };
+        let again = matches!(out.as_slice(), [Output::CommitAgain(..)]);
         self.carry_out(out).await;
-        // Released by now; or long ago, where nothing waits for a commit.
-        self.prepared.remove(&id);
+        if !again {
+            // Released by now; or long ago, where nothing waits for a commit.
+            self.prepared.remove(&id);
+        }
     }
 
     async fn carry_out(&mut self, outputs: Vec<Output>) {

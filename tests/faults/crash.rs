@@ -2,6 +2,7 @@
 //! complete history. The clients are the community chat's: they number their messages, take their own echo for the
 //! acknowledgement, and send again, with the same `clientId`, what was not acknowledged.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::history::{Message, Sent, check, check_subscriber};
 use crate::support::broker::{Broker, Setup, token};
@@ -40,12 +42,25 @@ impl Moment {
 
 async fn connect(address: &str, user: &str) -> Option<Client> {
     let token = token(user, json!({}), 3_600);
-    Client::try_connect(&format!("ws://{address}/api/community/ws?token={token}"), &[]).await.ok()
+    match Client::try_connect(&format!("ws://{address}/api/community/ws?token={token}"), &[]).await {
+        Ok(client) => Some(client),
+        Err(error) => {
+            assert!(!matches!(*error, Error::Http(_)), "{user} was refused: {error}");
+            None
+        }
+    }
 }
 
 /// The next message as JSON, or nothing at the end of the connection.
 async fn next(client: &mut Client) -> Option<Value> {
-    let message = client.next_or_close().await.ok()?;
+    let message = match client.next_or_close().await {
+        Ok(message) => message,
+        // A killed process says nothing; whoever is closed with a code was closed by a broker that lives.
+        Err(close) => {
+            assert!(close.is_none(), "closed by the broker: {close:?}");
+            return None;
+        }
+    };
     let message: Value = serde_json::from_str(message.to_text().expect("text")).expect("JSON");
     assert_ne!(message["type"], "ERROR", "{message}");
     Some(message)
@@ -67,7 +82,7 @@ struct Sender {
 
 impl Sender {
     fn new(room: &str, number: usize, seed: u64) -> Self {
-        let record = Sent { user: format!("{room}-sender-{number}"), ..Sent::default() };
+        let record = Sent { user: format!("{}-sender-{number}", room.replace(':', "-")), ..Sent::default() };
         Self { room: room.to_owned(), rng: StdRng::seed_from_u64(seed), record, unacked: Vec::new() }
     }
 
@@ -128,7 +143,7 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(room: &str, user: &str) -> Self {
-        Self { room: room.to_owned(), user: format!("{room}-{user}"), received: BTreeMap::new() }
+        Self { room: room.to_owned(), user: format!("{}-{user}", room.replace(':', "-")), received: BTreeMap::new() }
     }
 
     /// Resumes after the last message it has, and collects until the connection ends; or, with `finish`, until it has been
@@ -210,12 +225,14 @@ fn setup() -> Setup {
 async fn round(broker: &mut Broker, rooms: &mut [Room], moment: Moment) {
     let address = broker.address().to_owned();
     let (acks, mut acked) = watch::channel(0_u64);
+    let killed = Cell::new(false);
     let kill = async {
         match moment {
             Moment::Acks(count) => drop(acked.wait_for(|acks| *acks >= count).await.expect("acknowledgements")),
             Moment::Ms(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
         }
         broker.kill();
+        killed.set(true);
     };
     let mut senders = Vec::new();
     let mut subscribers = Vec::new();
@@ -223,7 +240,11 @@ async fn round(broker: &mut Broker, rooms: &mut [Room], moment: Moment) {
         senders.extend(room.senders.iter_mut().map(|sender| sender.live(&address, &acks, false)));
         subscribers.extend(room.subscribers.iter_mut().map(|subscriber| subscriber.live(&address, false)));
     }
-    tokio::join!(kill, join_all(senders), join_all(subscribers));
+    let lives = async {
+        futures_util::future::join(join_all(senders), join_all(subscribers)).await;
+        assert!(killed.get(), "every connection ended before the broker was killed");
+    };
+    tokio::join!(kill, lives);
 }
 
 /// Law: what was acknowledged survives, exactly once; what was not may be sent again; whoever resumes misses nothing.

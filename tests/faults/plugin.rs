@@ -174,9 +174,11 @@ async fn a_trap_takes_only_its_own_effects_along() {
         answers.push(ann.text().await);
     }
 
-    let fault = answers.remove(3);
+    // A refusal waits for no commit, so it may come before answers to what was sent earlier.
+    let (faults, answers): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.starts_with("refused fault:"));
+    assert_eq!(faults.len(), 1, "{answers:?}");
     assert_eq!(answers, ["done", "ok", "hello", "offset 1", "world"]);
-    assert!(fault.starts_with("refused fault:"), "{fault}");
     assert_eq!([bob.text().await, bob.text().await], ["hello", "world"], "bob saw something of the trap");
     assert_eq!(ask(&mut ann, "get k").await, "value 1");
     assert_eq!(ask(&mut ann, "get a").await, "value 1");
@@ -198,7 +200,7 @@ async fn three_faults_in_a_row_close_their_member_alone() {
 
     assert_eq!(bad.close_code().await, Some(1011));
     assert_eq!(ask(&mut good, "echo on").await, "on");
-    assert!(ask(&mut good, "members").await.starts_with("members good#"));
+    until_answer(&mut good, "members", |members| members.contains("good#") && !members.contains("bad#")).await;
     assert_eq!(broker.metric("hotbay_channel_quarantines_total").await, 0.0);
 }
 
@@ -288,7 +290,8 @@ async fn a_crash_on_every_open_is_a_quarantine_that_ends_with_its_cause() {
         assert!(answer.starts_with("refused unavailable:"), "{answer}");
     }
     let starts = broker.metric("hotbay_channel_start_failures_total").await;
-    assert!((3.0..=8.0).contains(&starts), "{starts} starts for 100 messages");
+    // The trap and two failed starts are three faults in a row.
+    assert!((2.0..=6.0).contains(&starts), "{starts} starts for 100 messages");
     assert!(broker.metric("hotbay_channel_quarantines_total").await >= 1.0);
     let mut other = join(&broker, "other", "eve").await;
     assert_eq!(ask(&mut other, "echo on").await, "on");
