@@ -214,7 +214,8 @@ impl Connection {
                 // A client that never stops must not keep its thread from others.
                 tokio::task::coop::consume_budget().await;
                 match inbound {
-                    Inbound::Message(payload) => self.message(payload).await,
+                    // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
+                    Inbound::Message(payload) => Box::pin(self.message(payload)).await,
                     Inbound::Close(close) => self.outbox.close_with(close.code, ""),
                 }
             }
@@ -389,7 +390,7 @@ impl Connection {
         let shed = self.outbox.take_shed();
         if shed > 0 {
             let why = format!("{shed} messages for you were dropped because you read too slowly");
-            self.tell(None, &Refusal::new(RefusalCode::Lost, why)).await;
+            Box::pin(self.tell(None, &Refusal::new(RefusalCode::Lost, why))).await;
         }
     }
 
