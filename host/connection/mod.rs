@@ -216,7 +216,8 @@ impl Connection {
                 // A client that never stops must not keep its thread from others.
                 tokio::task::coop::consume_budget().await;
                 match inbound {
-                    Inbound::Message(payload) => self.message(payload).await,
+                    // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
+                    Inbound::Message(payload) => Box::pin(self.message(payload)).await,
                     Inbound::Close(close) => self.outbox.close_with(close.code, ""),
                 }
             }

@@ -164,6 +164,8 @@ impl ResourceLimiter for State {
 pub(super) fn bound(store: &mut Store<State>) {
     const HANDLES_MAX: usize = 1_000;
     const HOSTCALL_SLACK_BYTES: usize = 64 << 10;
+    /// Ticks a call may run before it has to leave every other one to others.
+    const PATIENCE_TICKS: u64 = 5;
     let limits = Arc::clone(&store.data().limits);
     store.limiter(|state| state);
     store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);
@@ -174,6 +176,11 @@ pub(super) fn bound(store: &mut Store<State>) {
             return Err(Fault::Deadline { cpu_ms_max: state.limits.cpu_ms_max }.into());
         }
         state.ticks_left -= 1;
+        let ticks = ticks_max(&state.limits) - state.ticks_left;
+        if ticks > PATIENCE_TICKS {
+            // Busy for long: step back, so that it never has a core for itself. The pause is not its CPU time.
+            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(TICK))));
+        }
         // tokio's own yield lets the runtime look for IO before this task runs again.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
@@ -181,10 +188,14 @@ pub(super) fn bound(store: &mut Store<State>) {
 
 /// Starts the clock of one call.
 pub(super) fn start_clock(store: &mut Store<State>) {
-    let limits = &store.data().limits;
-    let ticks = Duration::from_millis(limits.cpu_ms_max).as_nanos().div_ceil(TICK.as_nanos());
-    store.data_mut().ticks_left = ticks as u64;
+    let ticks = ticks_max(&store.data().limits);
+    store.data_mut().ticks_left = ticks;
     store.set_epoch_deadline(1);
+}
+
+/// The ticks of a call's CPU time.
+fn ticks_max(limits: &MountLimits) -> u64 {
+    Duration::from_millis(limits.cpu_ms_max).as_nanos().div_ceil(TICK.as_nanos()) as u64
 }
 
 /// Where a plugin's log lines go: the broker's log, so many a second, with the rest counted.

@@ -218,6 +218,6 @@ async fn endless_loop(load: &Load, lines: &mut Vec<Line>) -> Outcome<()> {
     let told = Line::new("  loop stopped and told after, median", "ms", of(|run| percentile_ms(&run.told, 50.0)));
     lines.push(told.note(format!("its budget is {} ms of CPU time (cpu_ms_max)", endless::BUDGET_MS)));
     lines.push(Line::new("  loops stopped and told", "", of(|run| run.told.len() as f64)));
-    lines.push(Line::new("  share of the time that plugins ran", "cores", of(|run| run.busy)));
+    lines.push(Line::new("  share of time with a call under way", "cores", of(|run| run.busy)));
     Ok(())
 }

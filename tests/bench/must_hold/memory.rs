@@ -107,10 +107,8 @@ async fn connect(broker: &Broker, users: std::ops::Range<usize>, rooms: usize) -
 }
 
 async fn drain(members: &mut [Member]) -> Outcome<()> {
-    for member in members {
-        member.reader.drain().await?;
-    }
-    Ok(())
+    let draining = members.iter_mut().map(|member| member.reader.drain());
+    futures_util::future::join_all(draining).await.into_iter().collect()
 }
 
 /// Each room is joined by one of the members, who says something in it.
