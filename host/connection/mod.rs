@@ -276,8 +276,7 @@ impl Connection {
             return self.refuse(&payload, &why).await;
         }
         if self.endpoint.route {
-            // On the heap, or the task of an idle connection would be as large as a call into the plugin.
-            Box::pin(self.route(payload)).await;
+            self.route(payload).await;
         } else {
             self.deliver_to(0, payload).await;
         }
@@ -383,7 +382,7 @@ impl Connection {
     /// Tells the client, in the plugin's words, that its message had no effect.
     async fn refuse(&self, frame: &Payload, why: &Refusal) {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
-        Box::pin(self.tell(Some(frame), why)).await;
+        self.tell(Some(frame), why).await;
     }
 
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {

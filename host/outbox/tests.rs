@@ -40,7 +40,7 @@ fn fill(outbox: &Outbox, size: usize) -> usize {
 
 /// Reads to the end while the outbox writes what waits, and splits what came into frames: opcode and payload.
 async fn read_all(outbox: Arc<Outbox>, mut client: TcpStream) -> Vec<(u8, Bytes)> {
-    let writer = tokio::task::spawn(async move {
+    let writer = crate::telemetry::spawn("test", async move {
         std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
             Progress::Done => Poll::Ready(()),
             _ => Poll::Pending,

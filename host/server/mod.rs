@@ -54,7 +54,10 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/v1/channels/{channel}/publish", post(publish::publish));
     if site.development {
-        router = router.route("/", get(demo::index)).route("/demo/chat", get(demo::chat)).route("/demo/token", get(demo::token));
+        router = router
+            .route("/", get(demo::index))
+            .route("/demo/chat", get(demo::chat))
+            .route("/demo/token", get(demo::token));
     }
     router.fallback(mount::handle).with_state(site)
 }
