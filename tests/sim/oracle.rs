@@ -253,7 +253,7 @@ impl Oracle {
     pub(crate) fn refused(&mut self, event: &Event, code: RefusalCode, cause: Cause, poisonous: bool) {
         match code {
             RefusalCode::Fault => {
-                assert!(cause == Cause::EventFault && poisonous, "{event:?} is not at fault ({cause:?})")
+                assert!(cause == Cause::EventFault && poisonous, "{event:?} is not at fault ({cause:?})");
             }
             RefusalCode::Unavailable => assert!(
                 !matches!(cause, Cause::Success | Cause::BatchFault),
