@@ -99,10 +99,10 @@ impl Sender {
         }
         loop {
             while !finish && self.unacked.len() < IN_FLIGHT {
-                let client_id = format!("m{}", self.record.sent.len());
+                let client_id = format!("m{}", self.record.contents.len());
                 let padding: String =
                     (0..self.rng.random_range(0..200)).map(|_| self.rng.random_range('a'..='\u{3c9}')).collect();
-                self.record.sent.insert(client_id.clone(), format!("{client_id} \"{padding}\" \u{1f980}"));
+                self.record.contents.insert(client_id.clone(), format!("{client_id} \"{padding}\" \u{1f980}"));
                 self.unacked.push(client_id.clone());
                 self.send(&mut client, &client_id).await?;
             }
@@ -114,7 +114,7 @@ impl Sender {
             if message["type"] == "CHAT_MESSAGE" && message["payload"]["userId"] == *self.record.user {
                 let echo = read(&message["payload"]);
                 assert_eq!(
-                    self.record.sent.get(&echo.client_id),
+                    self.record.contents.get(&echo.client_id),
                     Some(&echo.content),
                     "the echo of {}",
                     echo.client_id
@@ -129,7 +129,7 @@ impl Sender {
     }
 
     async fn send(&mut self, client: &mut Client, client_id: &str) -> Option<()> {
-        let payload = json!({"content": self.record.sent[client_id], "clientId": client_id});
+        let payload = json!({"content": self.record.contents[client_id], "clientId": client_id});
         let message = json!({"type": "CHAT_MESSAGE", "channel": self.room, "payload": payload});
         client.try_send(message).await.then_some(())
     }
@@ -198,10 +198,10 @@ impl Subscriber {
     }
 
     fn keep(&mut self, message: Message) {
-        let id = message.id;
-        if let Some(before) = self.received.insert(id, message.clone()) {
-            assert_eq!(before, message, "message {id} changed");
+        if let Some(before) = self.received.get(&message.id) {
+            assert_eq!(*before, message, "a message changed");
         }
+        self.received.insert(message.id, message);
     }
 
     /// From 1 to the last one there is no gap.

@@ -38,7 +38,7 @@ pub(crate) enum Violation {
 pub(crate) struct Sent {
     pub(crate) user: String,
     /// Content by `clientId`.
-    pub(crate) sent: HashMap<String, String>,
+    pub(crate) contents: HashMap<String, String>,
     /// Id by `clientId`.
     pub(crate) acked: HashMap<String, u64>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Sent {
 pub(crate) fn check(history: &[Message], senders: &[Sent]) -> Result<(), Violation> {
     let sent: HashMap<(&str, &str), &str> = senders
         .iter()
-        .flat_map(|sender| sender.sent.iter().map(|(id, content)| ((&*sender.user, &**id), &**content)))
+        .flat_map(|sender| sender.contents.iter().map(|(id, content)| ((&*sender.user, &**id), &**content)))
         .collect();
     let mut seen = HashSet::new();
     for (message, expected) in history.iter().zip(1..) {
@@ -106,8 +106,8 @@ mod tests {
     }
 
     fn ann() -> Sent {
-        let sent = ["a", "b", "c"].map(|id| (id.to_owned(), format!("content of {id}"))).into();
-        Sent { user: "ann".to_owned(), sent, acked: HashMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]) }
+        let contents = ["a", "b", "c"].map(|id| (id.to_owned(), format!("content of {id}"))).into();
+        Sent { user: "ann".to_owned(), contents, acked: HashMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]) }
     }
 
     #[test]
