@@ -224,7 +224,9 @@ impl Chat {
                 // On a first visit the newest messages; after that everything since the last one seen.
                 let messages = if payload["missed"].is_array() { &payload["missed"] } else { &payload["recent"] };
                 println!("* {}: {} here", self.channel, payload["onlineCount"]);
-                list(messages).iter().for_each(|message| self.message(message, user));
+                for message in list(messages) {
+                    self.message(message, user);
+                }
                 if payload["gap"] == true {
                     println!("* some messages from while you were away are no longer kept");
                 }
@@ -237,14 +239,13 @@ impl Chat {
             "CHAT_MESSAGE" => self.message(payload, user),
             "MESSAGE_EDIT" => println!("  {who} edited {}: {}", text(&payload["id"]), text(&payload["content"])),
             "MESSAGE_DELETE" => println!("  {} was deleted", text(&payload["id"])),
-            // Repeated while it lasts.
-            "TYPING" if payload["isTyping"] == true => {
-                if !self.typing.contains(&who) {
-                    println!("  {who} is typing…");
-                    self.typing.push(who);
-                }
+            "TYPING" if payload["isTyping"] != true => self.typing.retain(|other| *other != who),
+            // Repeated while it lasts, and told once.
+            "TYPING" if self.typing.contains(&who) => {}
+            "TYPING" => {
+                println!("  {who} is typing…");
+                self.typing.push(who);
             }
-            "TYPING" => self.typing.retain(|other| *other != who),
             "USER_JOINED" => {
                 println!("* {who} joined ({} here)", payload["online"]);
                 self.online.push(who);
