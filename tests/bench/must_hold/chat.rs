@@ -97,9 +97,10 @@ pub(crate) async fn join_rooms(address: &str, rooms: usize, size: usize) -> Outc
 /// What a chat message's author is; `None` for other messages. An error message ends the run.
 fn author(message: &[u8]) -> Outcome<Option<&[u8]>> {
     if !message.starts_with(b"{\"type\":\"CHAT_MESSAGE\"") {
-        return match message.starts_with(b"{\"type\":\"ERROR\"") {
-            true => Err(format!("refused: {}", String::from_utf8_lossy(message)).into()),
-            false => Ok(None),
+        return if message.starts_with(b"{\"type\":\"ERROR\"") {
+            Err(format!("refused: {}", String::from_utf8_lossy(message)).into())
+        } else {
+            Ok(None)
         };
     }
     let (_, rest) =
@@ -226,7 +227,7 @@ pub(crate) async fn closed_loop(
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
-    let cpu = (broker.cpu()? - cpu.0, generator.cpu()? - cpu.1);
+    let cpu = (broker.cpu()?.saturating_sub(cpu.0), generator.cpu()?.saturating_sub(cpu.1));
     stop.send_replace(true);
     let mut members = Vec::new();
     let mut latencies = Vec::with_capacity(sent as usize);

@@ -50,7 +50,7 @@ pub(crate) async fn per_awake_channel(load: &Load) -> Outcome<f64> {
     members = talk_in(members, "awake", count).await?;
     let after = process.rss_settled_bytes().await?;
     drop(members);
-    Ok((after as f64 - before as f64) / count as f64)
+    Ok((after as f64 - before as f64) / f64::from(count))
 }
 
 /// Bytes per sleeping channel: with its member staying, and after it left.

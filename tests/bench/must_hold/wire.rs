@@ -64,7 +64,7 @@ impl Sender {
         match u16::try_from(payload.len()) {
             Ok(len) if len < 126 => frame.push(0x80 | len as u8),
             Ok(len) => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7E);
                 frame.extend(len.to_be_bytes());
             }
             Err(_) => return Err("a message for the bench is short".into()),
