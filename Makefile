@@ -45,9 +45,10 @@ integration: plugins needs ## tests against real brokers: contract, faults, real
 needs: # Node.js, npm packages, Chromium
 	tests/needs.sh
 
-soak: plugins ## the crash test with 200 kills, and the simulator with many more seeds
-	HOTBAY_CRASH_ROUNDS=200 $(CARGO) test --locked --test faults crash -- --nocapture
-	HOTBAY_SIM_SEEDS=100000 $(CARGO) test --locked --release --test sim -- --nocapture
+soak: plugins ## the crash test with 200 kills, the simulator with many more seeds, the fault tests again and again
+	HOTBAY_CRASH_ROUNDS=200 $(CARGO) test --locked --test faults crash:: -- --nocapture
+	HOTBAY_SIM_SEEDS=200000 $(CARGO) test --locked --test sim the_laws -- --nocapture
+	for round in $$(seq 20); do $(CARGO) test --locked --test faults -- store:: plugin:: || exit 1; done
 
 bench: plugins ## measure what must hold, on this machine
 	$(CARGO) bench --locked --bench must_hold
