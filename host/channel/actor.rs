@@ -119,6 +119,8 @@ impl Actor {
     async fn run(mut self) {
         loop {
             self.empty_mailbox().await;
+            // Clients that went away wait for nothing.
+            self.requests.retain(|_, waiting| !waiting.is_closed());
             let busy = !self.requests.is_empty();
             let idle_ms = self.directory.idle_ms(&self.channel.logic);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
@@ -186,17 +188,16 @@ impl Actor {
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
-                    // Clients that went away; not looked for at every request.
-                    if self.requests.len() == self.requests.capacity() {
-                        self.requests.retain(|_, waiting| !waiting.is_closed());
-                    }
                     self.requests.insert(request, reply);
                 }
             }
-            (Event::Leave { member, .. }, _)
+            // Its join was refused meanwhile, so the plugin does not know it: its leave is no news, and its messages, sent before
+            // it learned of the refusal, are nobody's.
+            (Event::Leave { member, .. } | Event::Message { member, .. }, _)
                 if self.with_roster(|roster| roster.find(*member).is_none()) && !self.joining.contains_key(member) =>
             {
-                return None; // Its join was refused; the plugin never knew it.
+                metrics::counter!("hotbay_refusals_total", "code" => RefusalCode::NotJoined.as_str()).increment(1);
+                return None;
             }
             _ => {}
         }
@@ -390,7 +391,7 @@ impl Actor {
                 Output::Commit(id) => self.submit(id, None),
                 Output::CommitAgain(id, pause_ms) => self.submit(id, Some(pause_ms)),
                 Output::Release(id) => self.release(id).await,
-                Output::Discard(id) => drop(self.prepared.remove(&id)),
+                Output::Discard(id) => self.discard(id),
                 Output::Refuse(event, code) => self.refuse(event, code).await,
                 Output::CloseMember(member) => self.close_member(member, Close::FAULT.code, Close::FAULT.reason),
                 Output::DropInstance => self.instance = None,
@@ -413,16 +414,8 @@ impl Actor {
             _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
         };
         match &event {
-            Event::Join { member, .. } => {
-                if let Some(membership) = self.memberships.remove(member) {
-                    membership.end();
-                }
-                let left = self.with_roster(|roster| roster.remove(*member));
-                if let Some(recipient) = self.joining.remove(member).or(left) {
-                    self.tell(&recipient, &event, &why).await;
-                }
-            }
-            Event::Leave { member, .. } => self.forget_member(*member),
+            Event::Join { member, .. } => self.refuse_join(*member, &event, &why).await,
+            Event::Leave { member, .. } => self.forget_left(*member),
             Event::Message { member, .. } => {
                 let recipient = self.with_roster(|roster| roster.find(*member).cloned());
                 if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
@@ -435,6 +428,26 @@ impl Actor {
                 }
             }
             Event::Publish { .. } | Event::Request { .. } => self.answer(event.request(), Reply::Refused(why)),
+        }
+    }
+
+    /// A join had no effect. Whoever was a member before, and only asked again, stays one.
+    async fn refuse_join(&mut self, member: MemberId, event: &Event, why: &Refusal) {
+        let known = self.with_roster(|roster| roster.find(member).cloned());
+        let mut orphans = Vec::new();
+        if known.is_none() {
+            // From here on the connection itself refuses what is sent to the channel.
+            if let Some(membership) = self.memberships.remove(&member) {
+                membership.end();
+            }
+            orphans = self.core.forget(member);
+        }
+        if let Some(recipient) = self.joining.remove(&member).or(known) {
+            self.tell(&recipient, event, why).await;
+            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
+            for orphan in orphans {
+                self.tell(&recipient, &orphan, &why).await;
+            }
         }
     }
 
@@ -467,15 +480,6 @@ impl Actor {
         let recipient = self.with_roster(|roster| roster.find(member).cloned());
         if let Some(recipient) = recipient {
             recipient.outbox.close_with(code, reason);
-        }
-    }
-
-    /// A leave is settled.
-    fn forget_member(&mut self, member: MemberId) {
-        self.leaving.remove(&member);
-        self.with_roster(|roster| drop(roster.remove(member)));
-        if let Some(membership) = self.memberships.remove(&member) {
-            membership.end();
         }
     }
 

@@ -368,8 +368,7 @@ impl Core {
         } else {
             let mut events = self.due_timers();
             let room = self.limits.batch_events_max.saturating_sub(events.len()).max(1);
-            let take = room.min(self.fresh.len());
-            events.extend(self.fresh.drain(..take));
+            self.take_fresh(room, &mut events);
             let alone = events.len() == 1;
             (events, alone)
         };
@@ -378,6 +377,38 @@ impl Core {
         let batch = Arc::new(Batch { now_ms: self.now_ms, seed, events });
         self.running = Some(Running { id, batch: Arc::clone(&batch), alone });
         Step::Run(id, batch)
+    }
+
+    /// Takes what came from the mailbox. A batch ends before the first event of a member that joins in it: whether the join
+    /// holds is known only when the batch has run.
+    fn take_fresh(&mut self, room: usize, events: &mut Vec<Event>) {
+        let mut joining: Vec<MemberId> = Vec::new();
+        for _ in 0..room {
+            let Some(event) = self.fresh.front() else { return };
+            let member = event.member();
+            if member.is_some_and(|member| joining.contains(&member)) {
+                return;
+            }
+            if matches!(event, Event::Join { .. }) {
+                joining.extend(member);
+            }
+            events.extend(self.fresh.pop_front());
+        }
+    }
+
+    /// A member's join was refused: what it sent meanwhile, and has not run, comes back.
+    pub fn forget(&mut self, member: MemberId) -> Vec<Event> {
+        let mut orphans = Vec::new();
+        for queue in [&mut self.again, &mut self.fresh] {
+            for event in std::mem::take(queue) {
+                if event.member() == Some(member) {
+                    orphans.push(event);
+                } else {
+                    queue.push_back(event);
+                }
+            }
+        }
+        orphans
     }
 
     /// Takes the timers that are due, earliest first. Those of a failed batch come back with its events.

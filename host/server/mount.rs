@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -19,7 +19,7 @@ use crate::protocol::name::ChannelName;
 use crate::protocol::path::PathValues;
 use crate::protocol::query::Query;
 use crate::protocol::template::{Source, Template, Values};
-use crate::server::respond::refusal;
+use crate::server::respond::{read_body, refusal};
 use crate::server::{Site, upgrade};
 use crate::telemetry::now_ms;
 
@@ -101,9 +101,9 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
         Err(message) => return refusal(StatusCode::BAD_REQUEST, &message),
     };
     let limits = &found.mount.config.limits;
-    let Ok(body) = to_bytes(body, limits.request_bytes_max).await else {
-        let message = format!("the body is over {} bytes (request_bytes_max), or broke off", limits.request_bytes_max);
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, &message);
+    let body = match read_body(body, limits).await {
+        Ok(body) => body,
+        Err((status, message)) => return refusal(status, &message),
     };
     let secret: Vec<&str> = gate.token_parameters().collect();
     let query = found.query.iter().filter(|(name, _)| !secret.contains(name));

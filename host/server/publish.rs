@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use serde_json::json;
@@ -13,7 +13,8 @@ use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::server::Site;
-use crate::server::respond::{json_response, refusal};
+use crate::server::respond::{json_response, read_body, refusal};
+use crate::telemetry;
 
 /// Publishes the body: text if it is JSON or text, else binary. Answers when it is committed, with the position of its commit.
 pub(super) async fn publish(
@@ -33,7 +34,7 @@ pub(super) async fn publish(
     }
 }
 
-async fn try_publish(site: &Site, channel: &str, request: Request) -> Result<(u64, u64), (StatusCode, String)> {
+async fn try_publish(site: &Arc<Site>, channel: &str, request: Request) -> Result<(u64, u64), (StatusCode, String)> {
     let (parts, body) = request.into_parts();
     let key = bearer(&parts.headers).ok_or_else(|| {
         (
@@ -48,10 +49,7 @@ async fn try_publish(site: &Site, channel: &str, request: Request) -> Result<(u6
     let idempotency_key = idempotency_key(&parts.headers)?;
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
-    let bytes_max = logic.limits.request_bytes_max;
-    let body = to_bytes(body, bytes_max).await.map_err(|_| {
-        (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {bytes_max} bytes (request_bytes_max), or broke off"))
-    })?;
+    let body = read_body(body, &logic.limits).await?;
     let binary = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),
@@ -62,7 +60,11 @@ async fn try_publish(site: &Site, channel: &str, request: Request) -> Result<(u6
         _ => Payload::Binary(body),
     };
     let publication = Publication { channel: name, sender: key.name.into(), payload, idempotency_key };
-    match site.publisher.publish(publication).await {
+    // In a task of its own: a client that hangs up must not end it half-way, or its retry could publish a second time.
+    let publisher = Arc::clone(site);
+    let published = telemetry::spawn("publish", async move { publisher.publisher.publish(publication).await });
+    let published = published.await.map_err(|error| unavailable(error.to_string()))?;
+    match published {
         Ok(Reply::Published { epoch, seq }) => Ok((epoch, seq)),
         Ok(Reply::Refused(why)) => {
             let status = StatusCode::from_u16(why.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -376,6 +376,27 @@ async fn a_fault_in_route_refuses_the_frame_alone() {
     assert!(ask(&mut ann, "@deliver fixture:b echo no").await.starts_with("refused not-joined"));
 }
 
+/// Law: whose join is rejected, or faults, is no member: it gets nothing that is sent to all, and what it sent before it learned
+/// of that reaches nobody.
+#[tokio::test]
+async fn a_refused_join_makes_no_member() {
+    let broker = Setup::fixture("").start();
+    let mut ann = join(&broker, "a", "ann").await;
+    for (user, refusal) in [("unwanted-1", "refused forbidden: not you"), ("trapping-1", "refused fault:")] {
+        let mut stranger = broker.connect("/ws?channel=a", user).await;
+        for number in 0..50 {
+            stranger.send_text(&format!("{user} says {number}")).await;
+        }
+        while !stranger.text().await.starts_with(refusal) {} // What was sent after it may be refused before it is told.
+
+        // A message to all reaches ann and not the stranger, who is only answered what it sends itself.
+        assert_eq!(ask(&mut ann, "good morning").await, "good morning", "{user}: a message of the stranger came before");
+        let answer = ask(&mut stranger, "is anybody there").await;
+        assert!(answer.starts_with("refused not-joined:"), "{user}: {answer}");
+    }
+    assert_eq!(ask(&mut ann, "echo still here").await, "still here");
+}
+
 /// Law: durable timers outlive the process; volatile ones do not.
 #[tokio::test]
 async fn durable_timers_survive_kill_9() {

@@ -14,7 +14,7 @@ use crate::plugin::{Channel as _, Effects};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
-use crate::protocol::refusal::Refusal;
+use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::store::{Answer, Commit, LogEntry, Writes};
 use crate::telemetry::{self, hot, now_ms};
 
@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) commit: Option<Arc<Commit>>,
     batch: Arc<Batch>,
     plan: Plan,
+    /// Who became a member in it.
+    joined: Vec<MemberId>,
     closes: Vec<(MemberId, u16, String)>,
     rejects: Vec<(u32, Refusal)>,
     publishes: Vec<(String, Payload)>,
@@ -52,13 +54,15 @@ impl Actor {
                     .iter()
                     .map(|(name, timer)| (name.clone(), timer.map(|timer| (timer.due_ms, timer.durable))))
                     .collect();
-                let prepared = self.prepare(batch, effects, &changes);
+                let prepared = self.prepare(batch, effects, changes);
                 let wrote = prepared.commit.is_some();
                 self.prepared.insert(id, prepared);
                 self.core.ran(wrote, timers)
             }
             Err(fault) => {
-                self.take_back(&batch);
+                self.take_back(
+                    changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member),
+                );
                 self.count_fault(&fault);
                 self.core.failed(fault.is_plugins(), now_ms())
             }
@@ -93,17 +97,41 @@ impl Actor {
         changes
     }
 
-    /// The batch failed: who joined in it is no member yet. Who left stays away; only its last frames are open.
-    fn take_back(&mut self, batch: &Batch) {
-        for event in &batch.events {
-            if let Event::Join { member, .. } = event {
-                self.with_roster(|roster| drop(roster.remove(*member)));
-            }
+    /// Who joined in a batch that failed is no member. Who left stays away; only its last frames are open.
+    fn take_back(&mut self, joined: impl Iterator<Item = MemberId>) {
+        for member in joined {
+            self.with_roster(|roster| drop(roster.remove(member)));
         }
     }
 
-    fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, changes: &[Change]) -> Prepared {
-        let plan = self.with_roster(|roster| plan(&effects.frames.finish(), roster, changes));
+    /// The writes of a batch were given up: it leaves no trace.
+    pub(super) fn discard(&mut self, id: BatchId) {
+        if let Some(prepared) = self.prepared.remove(&id) {
+            self.take_back(prepared.joined.into_iter());
+        }
+    }
+
+    /// Joins that the plugin rejects end where they began: such a member gets what was sent to it alone, and nothing else; and
+    /// what it sent meanwhile is not run.
+    fn end_rejected_joins(&mut self, rejects: &[(u32, Refusal)], changes: &mut [Change]) -> Vec<Event> {
+        let mut orphans = Vec::new();
+        for change in changes {
+            if change.from.is_some_and(|from| rejects.iter().any(|(rejected, _)| *rejected == from)) {
+                change.until = change.from;
+                self.with_roster(|roster| drop(roster.remove(change.recipient.member)));
+                orphans.extend(self.core.forget(change.recipient.member));
+            }
+        }
+        orphans
+    }
+
+    fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, mut changes: Vec<Change>) -> Prepared {
+        let orphans = self.end_rejected_joins(&effects.rejects, &mut changes);
+        let not_joined = orphans.len() as u64;
+        metrics::counter!("hotbay_refusals_total", "code" => RefusalCode::NotJoined.as_str()).increment(not_joined);
+        let plan = self.with_roster(|roster| plan(&effects.frames.finish(), roster, &changes));
+        let joined =
+            changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member).collect();
         let writes = self.writes(&batch, &mut effects);
         let mut position = (0, 0);
         let mut commit = None;
@@ -121,6 +149,7 @@ impl Actor {
             commit,
             batch,
             plan,
+            joined,
             closes: effects.closes,
             rejects: effects.rejects,
             publishes: effects.publishes,
@@ -199,6 +228,7 @@ impl Actor {
         let rejects = std::mem::take(&mut prepared.rejects);
         let publishes = std::mem::take(&mut prepared.publishes);
         let responses = std::mem::take(&mut prepared.responses);
+        prepared.joined.clear(); // They are members now, whatever becomes of the writes.
         let (epoch, seq) = prepared.position;
         if !keep {
             self.prepared.remove(&id);
@@ -236,15 +266,7 @@ impl Actor {
     /// The plugin says that an event had no effect.
     async fn reject(&mut self, event: &Event, why: &Refusal) {
         match event {
-            Event::Join { member, .. } => {
-                if let Some(membership) = self.memberships.remove(member) {
-                    membership.end();
-                }
-                let joined = self.with_roster(|roster| roster.remove(*member));
-                if let Some(recipient) = self.joining.remove(member).or(joined) {
-                    self.tell(&recipient, event, why).await;
-                }
-            }
+            Event::Join { member, .. } => self.refuse_join(*member, event, why).await,
             Event::Leave { .. } | Event::Timer { .. } => {}
             Event::Message { member, .. } => {
                 let recipient = self.with_roster(|roster| roster.find(*member).cloned());
@@ -257,7 +279,7 @@ impl Actor {
     }
 
     /// A leave took hold. If the connection joined again meanwhile, that membership goes on.
-    fn forget_left(&mut self, member: MemberId) {
+    pub(super) fn forget_left(&mut self, member: MemberId) {
         self.leaving.remove(&member);
         let stays = self.joining.contains_key(&member) || self.with_roster(|roster| roster.find(member).is_some());
         if !stays && let Some(membership) = self.memberships.remove(&member) {
