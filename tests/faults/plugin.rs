@@ -390,7 +390,11 @@ async fn a_refused_join_makes_no_member() {
         while !stranger.text().await.starts_with(refusal) {} // What was sent after it may be refused before it is told.
 
         // A message to all reaches ann and not the stranger, who is only answered what it sends itself.
-        assert_eq!(ask(&mut ann, "good morning").await, "good morning", "{user}: a message of the stranger came before");
+        assert_eq!(
+            ask(&mut ann, "good morning").await,
+            "good morning",
+            "{user}: a message of the stranger came before"
+        );
         let answer = ask(&mut stranger, "is anybody there").await;
         assert!(answer.starts_with("refused not-joined:"), "{user}: {answer}");
     }

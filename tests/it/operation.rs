@@ -29,6 +29,9 @@ async fn the_promised_metrics_are_there() {
     let broker = Setup::fixture("limits.rate_per_connection = { per_second = 1, burst = 12 }").start();
     let mut alice = broker.connect("/ws?channel=a", "alice").await;
     let mut bob = broker.connect("/ws?channel=a", "bob").await;
+    // Who is connected may not have joined yet.
+    bob.send_text("echo joined").await;
+    assert_eq!(bob.text().await, "joined");
     for number in 0..10 {
         alice.send_text(&format!("message {number}")).await;
         assert_eq!((alice.text().await, bob.text().await), (format!("message {number}"), format!("message {number}")));
