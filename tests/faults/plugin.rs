@@ -10,7 +10,6 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::broker::{Broker, Setup};
 use crate::support::client::{Client, DEADLINE};
-use crate::support::component;
 
 const MIB: u64 = 1 << 20;
 
@@ -343,27 +342,8 @@ async fn a_chain_of_publishes_is_cut() {
 /// Law: `route` and `refused` may fail like everything else; the connection goes on.
 #[tokio::test]
 async fn a_fault_in_route_refuses_the_frame_alone() {
-    let fixture = component("fixture").display().to_string();
-    let config = format!(
-        r#"
-        listen = "127.0.0.1:0"
-        [key.default]
-        algorithm = "HS256"
-        secret_env = ["JWT_SECRET"]
-        [plugin.fixture]
-        path = "{fixture}"
-        grants = ["kv", "log", "logging", "stats"]
-        [mount.fixture]
-        path = "/ws"
-        plugin = "fixture"
-        route = true
-        channels = ["fixture:*"]
-        auth = {{ keys = ["default"], tokens = ["query:token"] }}
-        [mount.fixture.limits]
-        cpu_ms_max = 100
-        "#
-    );
-    let broker = Setup::config(&config).start();
+    let lines = "route = true\nchannels = [\"fixture:*\"]\n[mount.fixture.limits]\ncpu_ms_max = 100";
+    let broker = Setup::fixture_mount(lines).start();
     let mut ann = broker.connect("/ws", "ann").await;
     for command in ["@trap x", "@loop x", "@host x"] {
         asserts_fault(&mut ann, command).await;

@@ -36,6 +36,11 @@ impl Setup {
     /// One mount `/ws` with the fixture plugin: each connection joins the channel `fixture:{query.channel}`, and tokens come
     /// in the query. `extra` is TOML after `[mount.fixture]`'s own keys, for example a `[mount.fixture.limits]` table.
     pub fn fixture(extra: &str) -> Self {
+        Self::fixture_mount(&format!("channel = \"fixture:{{query.channel}}\"\n{extra}"))
+    }
+
+    /// The same mount with other ways to its channels: `lines` says which.
+    pub fn fixture_mount(lines: &str) -> Self {
         let fixture = component("fixture").display().to_string();
         Self::config(&format!(
             r#"
@@ -49,9 +54,8 @@ impl Setup {
             [mount.fixture]
             path = "/ws"
             plugin = "fixture"
-            channel = "fixture:{{query.channel}}"
             auth = {{ keys = ["default"], tokens = ["query:token"] }}
-            {extra}
+            {lines}
             "#
         ))
     }
