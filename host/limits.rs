@@ -30,6 +30,8 @@ pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// Longest chain of publishes from channel to channel.
 pub const PUBLISH_HOPS_MAX: u8 = 8;
+/// Publications of one channel to others that are not delivered yet.
+pub const PUBLISHES_WAITING_MAX: usize = 1_024;
 /// Commits of one channel that may be under way at once; the next batch waits for the oldest.
 pub const COMMITS_IN_FLIGHT_MAX: usize = 2;
 /// Faults in a row, with no good event between, after which a member is closed or a channel quarantined.

@@ -2,10 +2,11 @@
 //! sends what may be seen. It does what the [core](super::core) says; the rules are there.
 
 mod batch;
+mod commit;
+mod refuse;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::channel::actor::batch::Prepared;
-use crate::channel::core::{BatchId, CommitFailure, Core, Output, StartFailure, Step};
+use crate::channel::actor::commit::CommitUnderWay;
+use crate::channel::core::{BatchId, Core, Output, StartFailure, Step};
+use crate::channel::courier::Courier;
 use crate::channel::directory::{Channel, Directory};
 use crate::channel::mailbox::{Enclosure, Letter, Quiet, Reply};
 use crate::channel::membership::Membership;
@@ -25,7 +28,7 @@ use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::store::{Acquired, Commit, Committed, Durability, Fence, StoreError, Writes};
-use crate::telemetry::{hot, now_ms};
+use crate::telemetry::now_ms;
 
 /// Wait no longer than this at a time, so that a clock that was set is noticed.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -58,6 +61,8 @@ struct Actor {
     requests: HashMap<RequestId, oneshot::Sender<Reply>>,
     /// Durable timers that faulted: deleted with the next commit, or they would fault for ever.
     spent_timers: Vec<String>,
+    /// Carries publications to other channels.
+    courier: Courier,
 }
 
 /// The right to write to the channel, and the channel as it can be read.
@@ -67,14 +72,6 @@ struct Claim {
     view: Arc<View>,
     durable_timers: BTreeSet<String>,
     saved: Option<bytes::Bytes>,
-}
-
-struct CommitUnderWay {
-    id: BatchId,
-    attempt: Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>,
-    /// Set while the next attempt waits for its time.
-    not_before: Option<Instant>,
-    started: Instant,
 }
 
 /// What the actor waits for.
@@ -113,15 +110,20 @@ impl Actor {
             leaving: HashMap::new(),
             requests: HashMap::new(),
             spent_timers: Vec::new(),
+            courier: Courier::default(),
         }
     }
 
     async fn run(mut self) {
         loop {
+            // What is on disk leaves before anything new is begun.
+            if let Some(result) = self.finished_commit() {
+                self.commit_came_back(result).await;
+            }
             self.empty_mailbox().await;
             // Clients that went away wait for nothing.
             self.requests.retain(|_, waiting| !waiting.is_closed());
-            let busy = !self.requests.is_empty();
+            let busy = !self.requests.is_empty() || self.courier.is_busy();
             let idle_ms = self.directory.idle_ms(&self.channel.logic);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
                 Step::Start => self.start().await,
@@ -176,6 +178,12 @@ impl Actor {
     async fn open_letter(&mut self, letter: Letter) -> Option<Event> {
         match (&letter.event, letter.enclosure) {
             (Event::Join { member, .. }, Enclosure::Joiner(recipient, membership)) => {
+                if !membership.is_active() {
+                    // The join before this one was refused after this one was sent.
+                    let why = Refusal::new(RefusalCode::Unavailable, "an earlier join was refused; join again");
+                    self.tell(&recipient, &letter.event, &why).await;
+                    return None;
+                }
                 let members_max = self.channel.logic.limits.members_per_channel_max;
                 if self.with_roster(|roster| roster.len()) >= members_max {
                     membership.end();
@@ -300,8 +308,7 @@ impl Actor {
         let deadline = Instant::now() + pause;
         let wants_events = self.core.appetite().0 > 0;
         let (mailbox, commit, stop) = (&self.channel.mailbox, &mut self.commit, &mut self.stop);
-        let timer =
-            sleep_until(commit.as_ref().and_then(|commit| commit.not_before).map_or(deadline, |at| at.min(deadline)));
+        let timer = sleep_until(commit.as_ref().map_or(deadline, |commit| commit.due().min(deadline)));
         tokio::pin!(timer);
         // Not what the signal says now: it may have come before this actor, or since the core was last asked.
         let stopping = self.core.is_stopping();
@@ -312,8 +319,8 @@ impl Actor {
                 if !stopping && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(News::Stop);
                 }
-                if let Some(under_way) = commit.as_mut().filter(|commit| commit.not_before.is_none())
-                    && let Poll::Ready(result) = under_way.attempt.as_mut().poll(cx)
+                if let Some(under_way) = commit.as_mut()
+                    && let Poll::Ready(result) = under_way.poll(cx)
                 {
                     return Poll::Ready(News::Commit(result));
                 }
@@ -321,8 +328,7 @@ impl Actor {
                     return Poll::Ready(News::Mailbox);
                 }
                 if timer.as_mut().poll(cx).is_ready() {
-                    let due =
-                        commit.as_ref().is_some_and(|commit| commit.not_before.is_some_and(|at| at <= Instant::now()));
+                    let due = commit.as_ref().is_some_and(|commit| commit.due() <= Instant::now());
                     return Poll::Ready(if due { News::CommitDue } else { News::Time });
                 }
                 Poll::Pending
@@ -330,62 +336,23 @@ impl Actor {
             .await
         };
         match news {
-            News::Mailbox | News::Time => {}
+            // Sockets that are ready are read first: what they bring joins the batch, and the burst that follows.
+            News::Mailbox => tokio::task::yield_now().await,
+            News::Time => {}
             News::Stop => self.core.stop(),
             News::Commit(result) => self.commit_came_back(result).await,
-            News::CommitDue => {
-                if let Some(commit) = &mut self.commit {
-                    commit.not_before = None;
-                }
-            }
-        }
-    }
-
-    /// Submits the writes of a batch, at once or later.
-    fn submit(&mut self, id: BatchId, pause_ms: Option<u64>) {
-        let Some(commit) = self.prepared.get(&id).and_then(|prepared| prepared.commit.clone()) else { return };
-        let store = Arc::clone(&self.directory.store);
-        let attempt = Box::pin(async move { store.commit(commit).await });
-        let started = match self.commit.take() {
-            Some(earlier) if earlier.id == id => earlier.started,
-            _ => Instant::now(),
-        };
-        let not_before = pause_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        self.commit = Some(CommitUnderWay { id, attempt, not_before, started });
-    }
-
-    async fn commit_came_back(&mut self, result: Result<Committed, StoreError>) {
-        let Some(CommitUnderWay { id, started, .. }) = &self.commit else { return };
-        let (id, elapsed) = (*id, started.elapsed());
-        let out = match result {
-            Ok(committed) => {
-                self.commit = None;
-                hot::BATCH_COMMIT.record(elapsed.as_secs_f64());
-                if let Some(claim) = &self.claim {
-                    claim.view.committed(committed.state_bytes);
-                }
-                self.core.committed(id)
-            }
-            Err(error) => {
-                let why = if error.retryable() { CommitFailure::Passing } else { CommitFailure::Final };
-                let out = self.core.commit_failed(id, why, now_ms());
-                if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
-                    self.commit = None;
-                    tracing::error!(channel = %self.channel.name, %error, "a batch could not be committed; its senders are told");
-                    metrics::counter!("hotbay_commits_given_up_total").increment(1);
-                }
-                out
-            }
-        };
-        let again = matches!(out.as_slice(), [Output::CommitAgain(..)]);
-        self.carry_out(out).await;
-        if !again {
-            // Released by now; or long ago, where nothing waits for a commit.
-            self.prepared.remove(&id);
+            News::CommitDue => self.commit_is_due().await,
         }
     }
 
     async fn carry_out(&mut self, outputs: Vec<Output>) {
+        // Found now: a refusal may be what ends their membership.
+        let mut closing: Vec<Recipient> = Vec::new();
+        for output in &outputs {
+            if let Output::CloseMember(member) = output {
+                closing.extend(self.recipient(*member));
+            }
+        }
         for output in outputs {
             match output {
                 Output::Commit(id) => self.submit(id, None),
@@ -393,7 +360,11 @@ impl Actor {
                 Output::Release(id) => self.release(id).await,
                 Output::Discard(id) => self.discard(id),
                 Output::Refuse(event, code) => self.refuse(event, code).await,
-                Output::CloseMember(member) => self.close_member(member, Close::FAULT.code, Close::FAULT.reason),
+                Output::Unsure(event) => self.tell_unsure(event).await,
+                Output::CloseMember(member) => {
+                    let theirs = closing.iter().filter(|recipient| recipient.member == member);
+                    theirs.for_each(|recipient| recipient.outbox.close(Close::FAULT));
+                }
                 Output::DropInstance => self.instance = None,
                 Output::DropClaim => self.drop_claim(),
                 Output::Quarantine(until_ms) => {
@@ -405,81 +376,16 @@ impl Actor {
         }
     }
 
-    /// Tells whoever sent an event that it had no effect.
-    async fn refuse(&mut self, event: Event, code: RefusalCode) {
-        let why = match code {
-            RefusalCode::Fault => {
-                Refusal::new(code, "the channel's plugin failed on this message; nothing was changed")
-            }
-            _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
-        };
-        match &event {
-            Event::Join { member, .. } => self.refuse_join(*member, &event, &why).await,
-            Event::Leave { member, .. } => self.forget_left(*member),
-            Event::Message { member, .. } => {
-                let recipient = self.with_roster(|roster| roster.find(*member).cloned());
-                if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
-                    self.tell(&recipient, &event, &why).await;
-                }
-            }
-            Event::Timer { name, durable } => {
-                if *durable && code == RefusalCode::Fault {
-                    self.spent_timers.push(name.clone());
-                }
-            }
-            Event::Publish { .. } | Event::Request { .. } => self.answer(event.request(), Reply::Refused(why)),
-        }
-    }
-
-    /// A join had no effect. Whoever was a member before, and only asked again, stays one.
-    async fn refuse_join(&mut self, member: MemberId, event: &Event, why: &Refusal) {
+    /// A member, or one that joins or leaves at this time.
+    fn recipient(&mut self, member: MemberId) -> Option<Recipient> {
         let known = self.with_roster(|roster| roster.find(member).cloned());
-        let mut orphans = Vec::new();
-        if known.is_none() {
-            // From here on the connection itself refuses what is sent to the channel.
-            if let Some(membership) = self.memberships.remove(&member) {
-                membership.end();
-            }
-            orphans = self.core.forget(member);
-        }
-        if let Some(recipient) = self.joining.remove(&member).or(known) {
-            self.tell(&recipient, event, why).await;
-            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
-            for orphan in orphans {
-                self.tell(&recipient, &orphan, &why).await;
-            }
-        }
-    }
-
-    /// Puts a refusal into the plugin's words and sends it.
-    async fn tell(&mut self, recipient: &Recipient, event: &Event, why: &Refusal) {
-        let frame = match event {
-            Event::Join { frame, .. } | Event::Leave { frame, .. } => frame.as_ref(),
-            Event::Message { payload, .. } => Some(payload),
-            _ => None,
-        };
-        metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
-        let router = &self.channel.logic.router;
-        match router.refused(&recipient.identity, now_ms(), frame, why).await {
-            Ok(Some(payload)) => recipient
-                .outbox
-                .send(crate::protocol::frame::encode_payload(&payload), crate::protocol::frame::Delivery::HIGH),
-            Ok(None) => {}
-            Err(fault) => self.count_fault(&fault),
-        }
+        known.or_else(|| self.joining.get(&member).or_else(|| self.leaving.get(&member)).cloned())
     }
 
     fn answer(&mut self, request: Option<RequestId>, reply: Reply) {
         if let Some(waiting) = request.and_then(|request| self.requests.remove(&request)) {
             // A client that went away waits for nothing.
             drop(waiting.send(reply));
-        }
-    }
-
-    fn close_member(&mut self, member: MemberId, code: u16, reason: &str) {
-        let recipient = self.with_roster(|roster| roster.find(member).cloned());
-        if let Some(recipient) = recipient {
-            recipient.outbox.close_with(code, reason);
         }
     }
 
@@ -539,6 +445,23 @@ impl Actor {
             }
             Err(_) => {
                 tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
+            }
+        }
+    }
+}
+
+/// An actor that panics, which is a bug of the broker, takes its channel down for a moment, and nothing else: its members are
+/// told to come back, and the next event finds a channel that sleeps, with everything that was committed.
+impl Drop for Actor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.drop_claim();
+            let members = self.roster.iter().chain(self.joining.values());
+            members.for_each(|recipient| recipient.outbox.close(Close::INTERNAL));
+            for letter in self.channel.mailbox.abandon() {
+                if let Enclosure::Joiner(recipient, _) = letter.enclosure {
+                    recipient.outbox.close(Close::INTERNAL);
+                }
             }
         }
     }

@@ -50,6 +50,8 @@ pub enum Output {
     Discard(BatchId),
     /// This event had no effect: tell whoever sent it.
     Refuse(Event, RefusalCode),
+    /// The commit of this event was given up after a try that may have taken hold: tell whoever sent it that nobody knows.
+    Unsure(Event),
     /// Close this member: its messages fault again and again.
     CloseMember(MemberId),
     /// The instance is spent.
@@ -95,6 +97,8 @@ pub struct Core {
     timers: BTreeMap<String, Alarm>,
     running: Option<Running>,
     pipeline: VecDeque<OnTheWay>,
+    /// Refusals that follow what is on its way: a client must not learn of a later message before an earlier one.
+    held: Vec<Output>,
     next_batch: u64,
     last_event_ms: u64,
     member_faults: HashMap<MemberId, u32>,
@@ -151,6 +155,7 @@ impl Core {
             timers: BTreeMap::new(),
             running: None,
             pipeline: VecDeque::new(),
+            held: Vec::new(),
             next_batch: 0,
             last_event_ms: now_ms,
             member_faults: HashMap::new(),
@@ -165,8 +170,12 @@ impl Core {
 
     /// How many events and bytes the core takes from the mailbox now: a batch's worth, once it has run what it took.
     pub fn appetite(&self) -> (usize, usize) {
-        let full = !self.fresh.is_empty() || !self.again.is_empty() || self.pipeline.len() >= COMMITS_IN_FLIGHT_MAX;
-        if full { (0, 0) } else { (self.limits.batch_events_max, self.limits.batch_bytes_max) }
+        let full = self.pipeline.len() >= COMMITS_IN_FLIGHT_MAX || !self.held.is_empty();
+        if full || !self.fresh.is_empty() || !self.again.is_empty() {
+            (0, 0)
+        } else {
+            (self.limits.batch_events_max, self.limits.batch_bytes_max)
+        }
     }
 
     /// Takes events from the mailbox.
@@ -305,20 +314,22 @@ impl Core {
                     Event::Timer { name, durable: true } => {
                         self.timers.insert(name, Alarm { due_ms: self.now_ms + RETRY_MS_MAX, durable: true });
                     }
-                    event => out.push(Output::Refuse(event, RefusalCode::Unavailable)),
+                    event => self.in_turn(Output::Refuse(event, RefusalCode::Unavailable), &mut out),
                 }
             }
         } else if !running.alone {
             self.again = events.collect();
         } else {
             let culprit = running.batch.events.first().and_then(Event::member);
-            out.extend(events.map(|event| Output::Refuse(event, RefusalCode::Fault)));
+            for event in events {
+                self.in_turn(Output::Refuse(event, RefusalCode::Fault), &mut out);
+            }
             if let Some(member) = culprit {
                 let faults = self.member_faults.entry(member).or_insert(0);
                 *faults += 1;
                 if *faults >= FAULTS_IN_A_ROW_MAX {
                     self.member_faults.remove(&member);
-                    out.push(Output::CloseMember(member));
+                    self.in_turn(Output::CloseMember(member), &mut out);
                 }
             }
             self.count_fault(culprit, &mut out);
@@ -348,17 +359,24 @@ impl Core {
             entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
             return vec![Output::CommitAgain(id, pause_ms)];
         }
-        // The instance is ahead of the store, and whether the last try took hold may be unknown: begin anew.
+        // Refused at the first try, it certainly had no effect.
+        let unsure = why == CommitFailure::Passing || !matches!(entry.commit, CommitState::UnderWay { tries: 0, .. });
+        // The instance is ahead of the store: begin anew.
         self.awake = false;
         self.timers.clear();
         let mut out = vec![Output::DropInstance, Output::DropClaim];
         for entry in std::mem::take(&mut self.pipeline) {
             out.push(Output::Discard(entry.id));
             if !entry.released {
-                let events = entry.batch.events.iter().cloned();
-                out.extend(events.map(|event| Output::Refuse(event, RefusalCode::Unavailable)));
+                let tried = entry.id == id && unsure;
+                let refuse = |event| match tried {
+                    true => Output::Unsure(event),
+                    false => Output::Refuse(event, RefusalCode::Unavailable),
+                };
+                out.extend(entry.batch.events.iter().cloned().map(refuse));
             }
         }
+        out.append(&mut self.held);
         out
     }
 
@@ -443,6 +461,13 @@ impl Core {
                 CommitState::UnderWay { .. } => return,
             }
         }
+        out.append(&mut self.held);
+    }
+
+    /// Puts something out once everything before it has left. Nobody is told of timers, so they need not wait.
+    fn in_turn(&mut self, output: Output, out: &mut Vec<Output>) {
+        let told = !matches!(output, Output::Refuse(Event::Timer { .. }, _));
+        if told && !self.pipeline.is_empty() { self.held.push(output) } else { out.push(output) }
     }
 
     /// Counts a fault of the channel. One member's faults in a row count once: closing it removes the cause.
@@ -471,19 +496,24 @@ impl Core {
     /// Refuses what waits, because the channel cannot serve it now. Durable timers wait on: nobody would set them again.
     pub fn refuse_waiting(&mut self, out: &mut Vec<Output>) {
         self.poked = false; // The store's timers wake the channel again.
-        for event in self.again.drain(..).chain(self.fresh.drain(..)) {
+        let waiting: Vec<Event> = self.again.drain(..).chain(self.fresh.drain(..)).collect();
+        for event in waiting {
             match event {
                 Event::Timer { name, durable: true } => {
                     self.timers.insert(name, Alarm { due_ms: self.now_ms, durable: true });
                 }
-                event => out.push(Output::Refuse(event, RefusalCode::Unavailable)),
+                event => self.in_turn(Output::Refuse(event, RefusalCode::Unavailable), out),
             }
         }
     }
 
-    /// Timers that are set, for their bound.
-    pub fn timers_set(&self) -> usize {
-        self.timers.len()
+    /// How many timers are set when these are set or cancelled.
+    pub fn timers_after<'a>(&self, changes: impl IntoIterator<Item = (&'a String, bool)>) -> usize {
+        changes.into_iter().fold(self.timers.len(), |count, (name, set)| match (self.timers.contains_key(name), set) {
+            (false, true) => count + 1,
+            (true, false) => count - 1,
+            _ => count,
+        })
     }
 
     /// Time never goes back for a channel, whatever the machine's clock does.

@@ -2,12 +2,15 @@
 //! actors. Also the clock that wakes sleeping channels for their timers.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::channel::actor;
@@ -51,7 +54,9 @@ pub struct Directory {
     hasher: RandomState,
     channels: AtomicUsize,
     actors: AtomicUsize,
-    actor_ended: Notify,
+    /// Actors, and couriers that have something to deliver.
+    tasks: AtomicUsize,
+    task_ended: Notify,
     /// Like `stop`, for those who ask for every message.
     stopping: AtomicBool,
     next_request: AtomicU64,
@@ -90,7 +95,8 @@ impl Directory {
             hasher: RandomState::new(),
             channels: AtomicUsize::new(0),
             actors: AtomicUsize::new(0),
-            actor_ended: Notify::new(),
+            tasks: AtomicUsize::new(0),
+            task_ended: Notify::new(),
             stopping: AtomicBool::new(false),
             next_request: AtomicU64::new(1),
             crowded: AtomicBool::new(false),
@@ -105,6 +111,10 @@ impl Directory {
         if self.is_stopping() {
             return Err(LookupError::Stopping);
         }
+        self.find_or_make(name, logic)
+    }
+
+    fn find_or_make(&self, name: &ChannelName, logic: &Arc<Logic>) -> Result<Arc<Channel>, LookupError> {
         let mut shard = self.shard(name);
         if let Some(channel) = shard.get(name) {
             return Ok(Arc::clone(channel));
@@ -131,14 +141,14 @@ impl Directory {
     ///
     /// # Errors
     /// Like [`Directory::get`], if the channel was forgotten meanwhile and has to be found anew.
-    pub fn post(
-        self: &Arc<Self>,
-        channel: &mut Arc<Channel>,
-        mut letter: Letter,
-    ) -> Result<Option<Letter>, LookupError> {
+    pub fn post(self: &Arc<Self>, channel: &mut Arc<Channel>, letter: Letter) -> Result<Option<Letter>, LookupError> {
         if self.is_stopping() {
             return Err(LookupError::Stopping);
         }
+        self.put(channel, letter)
+    }
+
+    fn put(self: &Arc<Self>, channel: &mut Arc<Channel>, mut letter: Letter) -> Result<Option<Letter>, LookupError> {
         loop {
             match channel.mailbox.put(letter, &channel.logic.limits) {
                 Put::Done => return Ok(None),
@@ -149,7 +159,7 @@ impl Directory {
                 Put::Full(letter) => return Ok(Some(letter)),
                 Put::Gone(back) => {
                     letter = back;
-                    *channel = self.get(&channel.name, &channel.logic)?;
+                    *channel = self.find_or_make(&channel.name, &channel.logic)?;
                 }
             }
         }
@@ -171,15 +181,43 @@ impl Directory {
         waiting: &mut Option<Letter>,
         cx: &Context<'_>,
     ) -> Poll<Result<(), LookupError>> {
+        if self.is_stopping() {
+            return Poll::Ready(Err(LookupError::Stopping));
+        }
+        self.poll_put(channel, waiting, cx)
+    }
+
+    fn poll_put(
+        self: &Arc<Self>,
+        channel: &mut Arc<Channel>,
+        waiting: &mut Option<Letter>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), LookupError>> {
         for attempt in 0..2 {
             let Some(letter) = waiting.take() else { return Poll::Ready(Ok(())) };
-            *waiting = self.post(channel, letter)?;
+            *waiting = self.put(channel, letter)?;
             // Room may have come between the try and the registration, so try once more after it.
             if waiting.is_some() && attempt == 0 {
                 channel.mailbox.wait_for_room(cx);
             }
         }
         if waiting.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Puts a letter of another channel into a channel's mailbox, in its turn. A node that goes down finishes that, too: the
+    /// channel that sent it was told that it was sent.
+    pub(super) async fn carry(
+        self: &Arc<Self>,
+        to: &ChannelName,
+        logic: &Arc<Logic>,
+        letter: Letter,
+    ) -> Result<(), LookupError> {
+        if !logic.serves(to.name()) {
+            return Err(LookupError::NotServed);
+        }
+        let mut channel = self.find_or_make(to, logic)?;
+        let mut waiting = Some(letter);
+        std::future::poll_fn(|cx| self.poll_put(&mut channel, &mut waiting, cx)).await
     }
 
     /// Joins without an event and without waking the channel.
@@ -245,14 +283,28 @@ impl Directory {
         let awake = self.actors.fetch_add(1, Ordering::Relaxed) + 1;
         self.crowded.store(awake * 4 > self.limits.channels_awake_max * 3, Ordering::Relaxed);
         metrics::gauge!("hotbay_channels_awake").increment(1.0);
-        telemetry::spawn("channel", async move {
+        self.spawn_counted("channel", async move {
             channel.logic.census.channel(channel.name.tenant(), true);
-            actor::run(&directory, &channel, roster, poked).await;
+            let run = AssertUnwindSafe(actor::run(&directory, &channel, roster, poked)).catch_unwind();
+            if run.await.is_err() {
+                tracing::error!(channel = %channel.name, "the channel's actor panicked; its members were closed");
+                metrics::counter!("hotbay_actor_panics_total").increment(1);
+            }
             channel.logic.census.channel(channel.name.tenant(), false);
             metrics::gauge!("hotbay_channels_awake").decrement(1.0);
             directory.forget_if_empty(&channel);
             directory.actors.fetch_sub(1, Ordering::Relaxed);
-            directory.actor_ended.notify_waiters();
+        });
+    }
+
+    /// Spawns a task that [`Directory::drain`] waits for.
+    pub(super) fn spawn_counted(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let directory = Arc::clone(self);
+        self.tasks.fetch_add(1, Ordering::Relaxed);
+        telemetry::spawn(name, async move {
+            task.await;
+            directory.tasks.fetch_sub(1, Ordering::Relaxed);
+            directory.task_ended.notify_waiters();
         });
     }
 
@@ -315,8 +367,8 @@ impl Directory {
         self.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         loop {
-            let ended = self.actor_ended.notified();
-            if self.actors.load(Ordering::Relaxed) == 0 {
+            let ended = self.task_ended.notified();
+            if self.tasks.load(Ordering::Relaxed) == 0 {
                 return;
             }
             ended.await;

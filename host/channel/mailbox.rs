@@ -151,12 +151,12 @@ impl Mailbox {
         }
     }
 
-    /// Adds a member without an event, and without waking anybody. False if the channel was forgotten.
+    /// Adds a member without an event, and without waking a channel that sleeps. False if the channel was forgotten.
     pub(super) fn join_quietly(&self, recipient: Recipient) -> bool {
         let mut state = self.lock();
         match &mut state.phase {
             Phase::Asleep(roster) => drop(roster.insert(recipient)),
-            Phase::Awake => state.quiet.push(Quiet::Join(recipient)),
+            Phase::Awake => self.tell_quietly(state, Quiet::Join(recipient)),
             Phase::Gone => return false,
         }
         true
@@ -167,9 +167,22 @@ impl Mailbox {
         let mut state = self.lock();
         match &mut state.phase {
             Phase::Asleep(roster) => drop(roster.remove(member)),
-            Phase::Awake => state.quiet.push(Quiet::Leave(member)),
+            Phase::Awake => self.tell_quietly(state, Quiet::Leave(member)),
             Phase::Gone => {}
         }
+    }
+
+    fn tell_quietly(&self, mut state: MutexGuard<'_, State>, quiet: Quiet) {
+        state.quiet.push(quiet);
+        drop(state);
+        self.actor.wake();
+    }
+
+    /// The actor is gone without a word: here is what waited for it; the next letter starts another one.
+    pub(super) fn abandon(&self) -> impl Iterator<Item = Letter> {
+        let abandoned = std::mem::take(&mut *self.lock());
+        abandoned.waiting.into_iter().for_each(Waker::wake);
+        abandoned.letters.into_iter()
     }
 
     /// Asks to be woken when there is room again. The caller tries once more after this, before it waits.

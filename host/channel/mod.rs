@@ -3,6 +3,7 @@
 
 mod actor;
 pub mod core;
+mod courier;
 mod directory;
 mod logic;
 mod mailbox;

@@ -28,7 +28,6 @@ struct State {
     pending: VecDeque<Arc<Commit>>,
     log: (u64, u64),
     kv_bytes: u64,
-    timers_set: usize,
     roster: Roster,
 }
 
@@ -41,24 +40,13 @@ impl View {
         acquired: &Acquired,
         roster: Roster,
     ) -> Self {
-        let state = State {
-            pending: VecDeque::new(),
-            log: acquired.log,
-            kv_bytes: acquired.state_bytes,
-            timers_set: acquired.timers.len(),
-            roster,
-        };
+        let state = State { pending: VecDeque::new(), log: acquired.log, kv_bytes: acquired.state_bytes, roster };
         Self { store, logic, tenant: tenant.into(), key: acquired.fence.channel, written: Mutex::new(state) }
     }
 
     /// Works on the members.
     pub(super) fn with_roster<T>(&self, work: impl FnOnce(&mut Roster) -> T) -> T {
         work(&mut self.lock().roster)
-    }
-
-    /// How many timers the core has set.
-    pub(super) fn set_timers(&self, timers_set: usize) {
-        self.lock().timers_set = timers_set;
     }
 
     /// A batch's writes are on their way; `log` is the end of the log after them.
@@ -196,9 +184,5 @@ impl Channel for View {
 
     fn stats(&self) -> Stats {
         self.logic.census.stats(&self.tenant)
-    }
-
-    fn timers_set(&self) -> usize {
-        self.lock().timers_set
     }
 }

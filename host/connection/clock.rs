@@ -1,7 +1,7 @@
 //! One timer wheel for all connections: pings, missing pongs, messages that take too long, tokens that expire. A connection
 //! costs a visit every few seconds, no task and no timer of its own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(super) struct Pulse {
     pinged_ms: AtomicU64,
     /// When the message that is coming in began; 0 between messages.
     message_since_ms: AtomicU64,
+    /// Whether the socket is not read because a channel has no room: its silence says nothing of the client then.
+    held_up: AtomicBool,
 }
 
 impl Pulse {
@@ -45,7 +47,18 @@ impl Pulse {
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
             message_since_ms: AtomicU64::new(0),
+            held_up: AtomicBool::new(false),
         }
+    }
+
+    /// The way to the client.
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// The socket is not read for a while, or is again.
+    pub(super) fn hold_up(&self, held_up: bool) {
+        self.held_up.store(held_up, Ordering::Relaxed);
     }
 
     /// Something came in; whether it ended within a message.
@@ -64,6 +77,9 @@ impl Pulse {
         if self.expires_ms <= now_ms {
             self.outbox.close(Close::EXPIRED);
             return None;
+        }
+        if self.held_up.load(Ordering::Relaxed) {
+            self.heard(now_ms, false);
         }
         if since_ms(&self.heard_ms) >= self.timeout_ms {
             metrics::counter!("hotbay_heartbeat_timeouts_total").increment(1);

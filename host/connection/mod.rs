@@ -111,11 +111,10 @@ pub async fn run(hub: Arc<Hub>, opened: Opened) {
         connection.read_bytes(&early);
         connection.serve().await;
     }
-    let outbox = connection.leave_all();
     // While it exists, the clock knows of the connection, and a broker that stops waits for it.
-    let _pulse = Arc::clone(&connection.pulse);
+    let pulse = Arc::clone(&connection.pulse);
     drop(connection);
-    Box::pin(linger(&outbox)).await;
+    Box::pin(linger(pulse.outbox())).await;
 }
 
 struct Connection {
@@ -313,7 +312,7 @@ impl Connection {
             return self.refuse(&payload, &why).await;
         };
         let letter = Directory::message_letter(self.id, &self.identity, payload);
-        let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
+        let posted = post(&self.hub, &self.pulse, &mut joined.channel, letter).await;
         self.note(&posted);
     }
 
@@ -351,7 +350,7 @@ impl Connection {
         };
         let membership = known.map_or_else(Membership::begin, |position| self.joined[position].membership.clone());
         let letter = Directory::join_letter(self.recipient(), membership.clone(), Some(frame));
-        let posted = post(&self.hub, &self.outbox, &mut channel, letter).await;
+        let posted = post(&self.hub, &self.pulse, &mut channel, letter).await;
         self.note(&posted);
         match known {
             Some(position) => self.joined[position].channel = channel,
@@ -366,7 +365,7 @@ impl Connection {
         };
         let mut joined = self.joined.swap_remove(position);
         let letter = self.leave_letter(LeaveReason::Asked, Some(frame));
-        let posted = post(&self.hub, &self.outbox, &mut joined.channel, letter).await;
+        let posted = post(&self.hub, &self.pulse, &mut joined.channel, letter).await;
         self.note(&posted);
     }
 
@@ -409,9 +408,14 @@ impl Connection {
         let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now));
         own && self.endpoint.user_rates.take(&self.identity, now)
     }
+}
 
-    /// Leaves every channel; what is left is the way out.
-    fn leave_all(&mut self) -> Arc<Outbox> {
+/// Leaves every channel, whatever ended the connection; what is left is the way out.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.outbox.abort();
+        }
         let why = if self.outbox.closed_with().is_some() { LeaveReason::Closed } else { LeaveReason::Disconnected };
         for mut joined in std::mem::take(&mut self.joined) {
             if joined.membership.is_active() {
@@ -423,25 +427,27 @@ impl Connection {
             self.hub.directory.leave_quietly(&channel, self.id);
         }
         self.endpoint.logic.census.disconnect(&self.identity, Some(&self.outbox));
-        Arc::clone(&self.outbox)
     }
 }
 
 /// Puts a letter into a mailbox; while it is full, what waits for the client is still written.
-async fn post(hub: &Hub, outbox: &Outbox, channel: &mut Arc<Channel>, letter: Letter) -> Result<(), LookupError> {
+async fn post(hub: &Hub, pulse: &Pulse, channel: &mut Arc<Channel>, letter: Letter) -> Result<(), LookupError> {
     let mut waiting = hub.directory.post(channel, letter)?;
     if waiting.is_none() {
         return Ok(());
     }
     metrics::counter!("hotbay_backpressure_total").increment(1);
-    std::future::poll_fn(|cx| {
+    pulse.hold_up(true);
+    let posted = std::future::poll_fn(|cx| {
         let posted = hub.directory.poll_post(channel, &mut waiting, cx);
-        if posted.is_pending() && outbox.poll_progress(cx) == Progress::Done {
+        if posted.is_pending() && pulse.outbox().poll_progress(cx) == Progress::Done {
             return Poll::Ready(Ok(())); // The client is gone; so is its message.
         }
         posted
-    })
-    .await
+    });
+    let posted = posted.await;
+    pulse.hold_up(false);
+    posted
 }
 
 /// Writes what is left, ends the sending half, and reads for a little while, so that the kernel does not throw the last

@@ -41,7 +41,6 @@ pub(super) enum Inbound {
 pub(super) struct Reader {
     machine: WebSocketContext,
     scan: Scan,
-    fragments_max: u32,
     ended: bool,
 }
 
@@ -53,35 +52,34 @@ impl Reader {
             .max_write_buffer_size(64 << 10)
             .max_message_size(Some(limits.message_bytes_max))
             .max_frame_size(Some(limits.message_bytes_max));
-        Self {
-            machine: WebSocketContext::new(Role::Server, Some(config)),
-            scan: Scan::default(),
-            fragments_max: limits.message_fragments_max,
-            ended: false,
-        }
+        Self { machine: WebSocketContext::new(Role::Server, Some(config)), scan: Scan::new(limits), ended: false }
     }
 
     /// Takes bytes in and puts out the messages they complete; returns what the protocol itself answers (pongs).
     pub(super) fn read(&mut self, bytes: &[u8], into: &mut VecDeque<Inbound>) -> Bytes {
-        let mut wire = Wire { input: bytes, output: Vec::new() };
-        if !self.ended {
-            if !self.scan.follow(bytes, self.fragments_max) {
-                self.end(Close::FRAGMENTS, into);
-                return Bytes::new();
-            }
-            loop {
-                match self.step(&mut wire, into) {
-                    ControlFlow::Continue(()) => {}
-                    ControlFlow::Break(None) => break,
-                    ControlFlow::Break(Some(close)) => {
-                        self.end(close, into);
-                        break;
-                    }
+        if self.ended {
+            return Bytes::new();
+        }
+        let excess = self.scan.follow(bytes).err();
+        let within = excess.map_or(bytes, |excess| &bytes[..excess.before]);
+        let mut wire = Wire { input: within, output: Vec::new() };
+        loop {
+            match self.step(&mut wire, into) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(None) => break,
+                ControlFlow::Break(Some(close)) => {
+                    self.end(close, into);
+                    break;
                 }
             }
-            if !self.ended && self.machine.flush(&mut wire).is_err() {
-                self.end(Close::NORMAL, into);
-            }
+        }
+        if !self.ended && self.machine.flush(&mut wire).is_err() {
+            self.end(Close::NORMAL, into);
+        }
+        if !self.ended
+            && let Some(excess) = excess
+        {
+            self.end(excess.close, into);
         }
         wire.output.into()
     }

@@ -1,47 +1,94 @@
 //! Follows frame headers in the byte stream (RFC 6455 §5.2), beside the protocol machine, to hold clients to what that
-//! machine does not count: how many fragments a message may have, and how long one may take to arrive.
+//! machine does not count, or counts late: how many fragments a message may have, how large all of them together may be, and
+//! how long one may take to arrive.
+
+use crate::limits::MountLimits;
+use crate::protocol::close::Close;
 
 /// Where in the stream of frames the last byte was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scan {
+    message_bytes_max: u64,
+    fragments_max: u32,
+    /// Frames of the current message so far; 0 between messages.
+    fragments: u32,
+    /// Bytes of the current message that its headers announced so far.
+    message_bytes: u64,
+    /// Bytes of the current frame's payload still to come.
+    payload_left: u64,
     /// Bytes of a header that is not complete.
     header: [u8; 14],
     header_len: u8,
-    /// Bytes of the current frame's payload still to come.
-    payload_left: u64,
-    /// Frames of the current message so far; 0 between messages.
-    fragments: u32,
+}
+
+/// What a client did wrong, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Excess {
+    /// Bytes before the frame at fault; what they hold still counts.
+    pub(super) before: usize,
+    /// The answer.
+    pub(super) close: Close,
 }
 
 impl Scan {
-    /// Follows some bytes. False once a message has more fragments than allowed.
-    pub(super) fn follow(&mut self, mut bytes: &[u8], fragments_max: u32) -> bool {
-        while !bytes.is_empty() {
+    pub(super) fn new(limits: &MountLimits) -> Self {
+        Self {
+            message_bytes_max: limits.message_bytes_max as u64,
+            fragments_max: limits.message_fragments_max,
+            fragments: 0,
+            message_bytes: 0,
+            payload_left: 0,
+            header: [0; 14],
+            header_len: 0,
+        }
+    }
+
+    /// Follows some bytes.
+    ///
+    /// # Errors
+    /// At the header of a frame with which its message has too many fragments, or becomes too large.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), Excess> {
+        let (mut at, mut before) = (0, 0);
+        while at < bytes.len() {
             if self.payload_left > 0 {
-                let skip = self.payload_left.min(bytes.len() as u64);
+                let skip = self.payload_left.min((bytes.len() - at) as u64);
                 self.payload_left -= skip;
-                bytes = &bytes[skip as usize..];
+                at += skip as usize;
                 continue;
             }
-            self.header[self.header_len as usize] = bytes[0];
+            if self.header_len == 0 {
+                before = at;
+            }
+            self.header[self.header_len as usize] = bytes[at];
             self.header_len += 1;
-            bytes = &bytes[1..];
+            at += 1;
             if let Some(payload) = self.complete_header() {
-                self.payload_left = payload;
-                let (first, control) = (self.header[0], self.header[0] & 0x08 != 0);
                 self.header_len = 0;
-                if !control {
-                    self.fragments += 1;
-                    if self.fragments > fragments_max {
-                        return false;
-                    }
-                    if first & 0x80 != 0 {
-                        self.fragments = 0;
-                    }
-                }
+                self.payload_left = payload;
+                self.frame(payload).map_err(|close| Excess { before, close })?;
             }
         }
-        true
+        Ok(())
+    }
+
+    /// Counts a frame, whose header is complete. Control frames come between fragments and belong to no message.
+    fn frame(&mut self, payload: u64) -> Result<(), Close> {
+        let (first, control) = (self.header[0], self.header[0] & 0x08 != 0);
+        if control {
+            return Ok(());
+        }
+        self.fragments += 1;
+        self.message_bytes = self.message_bytes.saturating_add(payload);
+        if self.fragments > self.fragments_max {
+            return Err(Close::FRAGMENTS);
+        }
+        if self.message_bytes > self.message_bytes_max {
+            return Err(Close::TOO_BIG);
+        }
+        if first & 0x80 != 0 {
+            (self.fragments, self.message_bytes) = (0, 0);
+        }
+        Ok(())
     }
 
     /// The payload's length, once the whole header is there.
@@ -85,22 +132,38 @@ mod tests {
         bytes
     }
 
+    fn scan(fragments_max: u32, message_bytes_max: usize) -> Scan {
+        Scan::new(&MountLimits { message_fragments_max: fragments_max, message_bytes_max, ..MountLimits::default() })
+    }
+
     #[test]
     fn the_end_of_a_message_is_seen_wherever_the_bytes_are_cut() {
         let bytes = [frame(0x01, 300), frame(0x00, 0), frame(0x89, 5), frame(0x80, 7)].concat();
         for cut in 1..bytes.len() {
-            let mut scan = Scan::default();
-            assert!(scan.follow(&bytes[..cut], 3));
+            let mut scan = scan(3, 307);
+            assert_eq!(scan.follow(&bytes[..cut]), Ok(()));
             assert!(scan.is_in_message(), "cut at {cut}");
-            assert!(scan.follow(&bytes[cut..], 3));
+            assert_eq!(scan.follow(&bytes[cut..]), Ok(()));
             assert!(!scan.is_in_message(), "cut at {cut}");
         }
     }
 
     #[test]
-    fn the_first_fragment_over_the_limit_is_refused() {
-        let bytes = [frame(0x01, 1), frame(0x00, 1), frame(0x80, 1)].concat();
-        assert!(Scan::default().follow(&bytes, 3));
-        assert!(!Scan::default().follow(&bytes, 2));
+    fn the_first_fragment_over_the_limit_is_refused_and_what_came_before_counts() {
+        let whole = frame(0x81, 9);
+        let bytes = [whole.clone(), frame(0x01, 1), frame(0x00, 1), frame(0x80, 1)].concat();
+        let before = bytes.len() - frame(0x80, 1).len();
+        assert_eq!(scan(3, 100).follow(&bytes), Ok(()));
+        assert_eq!(scan(2, 100).follow(&bytes), Err(Excess { before, close: Close::FRAGMENTS }));
+    }
+
+    /// Goal: a message that becomes too large is refused by the header of the fragment that makes it so, before its body comes.
+    #[test]
+    fn a_message_is_too_big_by_the_header_of_the_fragment_that_makes_it_so() {
+        let bytes = [frame(0x01, 200), frame(0x89, 99), frame(0x80, 101)].concat();
+        let before = bytes.len() - frame(0x80, 101).len();
+        let header_end = before + 6;
+        assert_eq!(scan(9, 301).follow(&bytes), Ok(()));
+        assert_eq!(scan(9, 300).follow(&bytes[..header_end]), Err(Excess { before, close: Close::TOO_BIG }));
     }
 }

@@ -7,7 +7,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::protocol::frame::{BurstBuilder, Delivery, Payload};
+use crate::protocol::burst::BurstBuilder;
+use crate::protocol::event::MemberId;
+use crate::protocol::frame::{Audience, Delivery, Payload};
 use crate::protocol::identity::Identity;
 
 struct Room {
@@ -76,7 +78,7 @@ async fn each_audience_gets_its_frames_in_the_order_of_the_effects() {
         (0, "e", Audience::All),
     ]);
 
-    let plan = plan(&burst, &room.roster, &[]);
+    let plan = plan(burst, &room.roster, &[]);
 
     assert_eq!(room.received(plan).await, ["abde", "ace", "abde", "abce"]);
 }
@@ -101,7 +103,7 @@ async fn who_joins_or_leaves_in_the_batch_gets_what_is_sent_while_it_is_a_member
         (2, "e", Audience::All),
     ]);
 
-    let plan = plan(&burst, &room.roster, &changes);
+    let plan = plan(burst, &room.roster, &changes);
     drop(changes);
 
     assert_eq!(room.received(plan).await, ["abd", "ae", "bce"]);
@@ -112,7 +114,7 @@ async fn a_burst_goes_to_the_members_it_was_planned_for() {
     let mut room = Room::of(1).await;
     let burst = burst(&[(0, "a", Audience::All)]);
 
-    let plan = plan(&burst, &room.roster, &[]);
+    let plan = plan(burst, &room.roster, &[]);
     let late = room.connect(1).await;
     room.roster.insert(late);
 
@@ -126,7 +128,7 @@ async fn all_chunks_of_a_large_channel_are_served_and_nobody_twice() {
     let last = MemberId(count - 1);
     let burst = burst(&[(0, "a", Audience::All), (0, "b", Audience::Except(last)), (0, "c", only(&[0, last.0]))]);
 
-    let plan = plan(&burst, &room.roster, &[]);
+    let plan = plan(burst, &room.roster, &[]);
 
     let received = room.received(plan).await;
     assert_eq!(received[0], "abc");

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::protocol::frame::{Payload, encode_payload};
+use crate::protocol::burst::BurstBuilder;
+use crate::protocol::event::MemberId;
+use crate::protocol::frame::{Audience, Payload, Priority, encode_payload};
 
 /// More than the kernel's buffers hold on loopback.
 const FILL_BYTES: usize = 16 << 20;
@@ -74,10 +76,14 @@ async fn a_reader_that_stalls_and_comes_back_gets_everything_in_order() {
     let (outbox, client) = pair(FILL_BYTES).await;
     let size = 10_000;
     let sent = fill(&outbox, size);
-    let wire: Bytes = [frame("one"), frame("two"), frame("three")].concat().into();
-    let parts = [(0, 5), (10, 17)].map(|(start, end)| Part { start, end, delivery: Delivery::HIGH });
-    outbox.send_parts(&wire, &parts);
-    outbox.send_frames(&Frames { wire, count: 3, alike: Some(Priority::High), marks: Vec::new() });
+    let mut builder = BurstBuilder::default();
+    for text in ["one", "two", "three"] {
+        builder.push(0, &Payload::text(text), Audience::All, Delivery::HIGH);
+    }
+    builder.push(0, &Payload::text("mine"), Audience::Only([MemberId(1)].into()), Delivery::HIGH);
+    let burst = builder.finish();
+    outbox.send_slices(&burst, &[Slice::Shared(0..1), Slice::Private(0..1), Slice::Shared(2..3)]);
+    outbox.send_frames(&burst.shared);
     outbox.close_with(1000, "bye");
 
     let frames = read_all(outbox, client).await;
@@ -85,7 +91,7 @@ async fn a_reader_that_stalls_and_comes_back_gets_everything_in_order() {
     let texts = texts(&frames);
     let expected: Vec<String> = (0..sent).map(|number| format!("{number:0size$}")).collect();
     assert_eq!(texts[..sent], expected);
-    assert_eq!(texts[sent..], ["one", "three", "one", "two", "three"]);
+    assert_eq!(texts[sent..], ["one", "mine", "three", "one", "two", "three"]);
     assert_eq!(frames.last().map(|(opcode, body)| (*opcode, &body[..])), Some((8, &b"\x03\xE8bye"[..])));
 }
 
@@ -108,7 +114,7 @@ async fn a_newer_frame_with_the_same_key_replaces_the_one_that_waits() {
 async fn low_priority_is_shed_first_then_normal_and_it_is_counted() {
     let (outbox, client) = pair(FILL_BYTES).await;
     let sent = fill(&outbox, 10_000);
-    let room = outbox.bytes_waiting() + 3 * 102;
+    let room = outbox.bytes_waiting() + 3 * (102 + queue::ENTRY_BYTES);
     let outbox = Arc::new(Outbox { bytes_max: room, ..Arc::into_inner(outbox).unwrap() });
     let text = |name: &str| format!("{name:_<100}");
     for (name, priority) in [

@@ -11,4 +11,6 @@ wasmtime::component::bindgen!({
         default: trappable,
     },
     exports: { default: async },
+    // What goes into a plugin is lent, not copied first.
+    ownership: Borrowing { duplicate_if_necessary: true },
 });

@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use crate::limits::MountLimits;
 use crate::plugin::fault::Fault;
+use crate::protocol::burst::BurstBuilder;
 use crate::protocol::event::{HttpResponse, MemberId, RequestId};
-use crate::protocol::frame::{Audience, BurstBuilder, Delivery, Payload};
+use crate::protocol::frame::{Audience, Delivery, Payload};
 use crate::protocol::refusal::Refusal;
 
 /// What a plugin asked for.
@@ -79,7 +80,15 @@ impl Effects {
         delivery: Delivery,
         limits: &MountLimits,
     ) -> Result<(), Fault> {
-        self.charge(payload.len(), limits)?;
+        /// What a frame costs beside what it carries: its header, and where it lies and how it is delivered.
+        const FRAME_BYTES: usize = 64;
+        let named = match &audience {
+            Audience::All | Audience::Except(_) => 0,
+            Audience::Only(members) => size_of_val(&**members),
+            Audience::User(user) => user.len(),
+        };
+        let key = delivery.conflate.as_ref().map_or(0, |key| key.len());
+        self.charge(FRAME_BYTES + payload.len() + named + key, limits)?;
         self.frames.push(event, payload, audience, delivery);
         Ok(())
     }

@@ -64,6 +64,15 @@ impl Fault {
         }
     }
 
+    /// Finds the fault in what starting an instance returned: the component's start code may fail like any call, everything else
+    /// is for want of room.
+    pub(super) fn from_start(error: &wasmtime::Error) -> Self {
+        match Self::from_call(error) {
+            Self::Trap { message } if !error.is::<wasmtime::Trap>() => Self::Start { cause: message },
+            fault => fault,
+        }
+    }
+
     /// Finds the fault in what a call into the runtime returned.
     pub(super) fn from_call(error: &wasmtime::Error) -> Self {
         const MESSAGE_CHARS_MAX: usize = 500;

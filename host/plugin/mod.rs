@@ -7,6 +7,7 @@
 
 mod bindings;
 pub mod compile;
+mod convert;
 mod effects;
 mod engine;
 mod fault;

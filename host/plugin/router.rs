@@ -3,11 +3,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::limits::MountLimits;
 use crate::plugin::Plugin;
 use crate::plugin::bindings::exports::hotbay::channel::handler as wit;
+use crate::plugin::convert;
 use crate::plugin::fault::Fault;
-use crate::plugin::instance::{Instance, convert};
+use crate::plugin::instance::Instance;
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
 use crate::protocol::refusal::Refusal;
@@ -33,16 +36,19 @@ pub enum Routing {
 pub struct Router {
     plugin: Arc<Plugin>,
     limits: Arc<MountLimits>,
+    /// How many calls may be under way.
+    calls: Semaphore,
     idle: Mutex<Vec<Instance>>,
 }
 
 impl Router {
-    /// Instances kept for reuse; more exist for a moment when more calls are under way.
-    const IDLE_MAX: usize = 8;
+    /// Calls under way at once, and so instances; further callers wait. Calls are short and never wait for IO themselves, so
+    /// more of them would only take turns.
+    const CALLS_MAX: usize = 8;
 
     /// A router; its first call starts its first instance.
     pub fn new(plugin: Arc<Plugin>, limits: Arc<MountLimits>) -> Self {
-        Self { plugin, limits, idle: Mutex::new(Vec::new()) }
+        Self { plugin, limits, calls: Semaphore::new(Self::CALLS_MAX), idle: Mutex::default() }
     }
 
     /// Asks where a frame goes.
@@ -50,9 +56,10 @@ impl Router {
     /// # Errors
     /// If the plugin fails; the frame is refused then.
     pub async fn route(&self, identity: &Identity, now_ms: u64, frame: &Payload) -> Result<Routing, Fault> {
-        let sender = wit::Sender { now_ms, identity: convert::identity(identity) };
+        let sender = wit::Sender { now_ms, identity: convert::lend_identity(identity) };
+        let _turn = self.calls.acquire().await;
         let mut instance = self.take().await?;
-        let routing = instance.route(&sender, frame).await?;
+        let routing = instance.route(sender, frame).await?;
         self.put_back(instance);
         Ok(match routing {
             wit::Routing::Deliver(channel) => Routing::Deliver(channel),
@@ -60,7 +67,7 @@ impl Router {
             wit::Routing::Leave(channel) => Routing::Leave(channel),
             wit::Routing::Reply(payload) => Routing::Reply(convert::payload(payload)),
             wit::Routing::Ignore => Routing::Ignore,
-            wit::Routing::Refuse(refusal) => Routing::Refuse(convert::refusal_from(refusal)),
+            wit::Routing::Refuse(refusal) => Routing::Refuse(convert::refusal(refusal)),
         })
     }
 
@@ -75,9 +82,10 @@ impl Router {
         frame: Option<&Payload>,
         why: &Refusal,
     ) -> Result<Option<Payload>, Fault> {
-        let sender = wit::Sender { now_ms, identity: convert::identity(identity) };
+        let sender = wit::Sender { now_ms, identity: convert::lend_identity(identity) };
+        let _turn = self.calls.acquire().await;
         let mut instance = self.take().await?;
-        let told = instance.refused(&sender, frame, why).await?;
+        let told = instance.refused(sender, frame, why).await?;
         self.put_back(instance);
         Ok(told)
     }
@@ -92,9 +100,6 @@ impl Router {
 
     /// An instance that failed is not put back: it is spent.
     fn put_back(&self, instance: Instance) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < Self::IDLE_MAX {
-            idle.push(instance);
-        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
     }
 }

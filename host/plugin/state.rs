@@ -47,8 +47,6 @@ pub trait Channel: Send + Sync {
     fn member(&self, id: MemberId) -> Option<Identity>;
     /// Numbers about the mount.
     fn stats(&self) -> Stats;
-    /// How many timers are set, for their bound.
-    fn timers_set(&self) -> usize;
 }
 
 /// Numbers about a mount, for one tenant.
@@ -82,11 +80,8 @@ pub(super) struct State {
     pub(super) limits: Arc<MountLimits>,
     pub(super) log: PluginLog,
     pub(super) clock: SharedClock,
-    /// When the plugin began to run, in the call under way; absent while it waits for a read.
-    pub(super) started: Option<Instant>,
-    pub(super) cpu_ns: u64,
+    pub(super) stopwatch: Arc<Stopwatch>,
     memory_bytes: usize,
-    ticks_left: u64,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -102,10 +97,8 @@ impl State {
             clock,
             log,
             limits,
-            started: None,
-            cpu_ns: 0,
+            stopwatch: Arc::default(),
             memory_bytes: 0,
-            ticks_left: 0,
             table: ResourceTable::new(),
         }
     }
@@ -118,18 +111,11 @@ impl State {
         }
     }
 
-    /// Books the time the plugin ran since it was last started.
-    pub(super) fn finish(&mut self) {
-        if let Some(started) = self.started.take() {
-            self.cpu_ns += started.elapsed().as_nanos() as u64;
-        }
-    }
-
     /// Waits for a read; that is not the plugin's time.
     pub(super) async fn waiting<T>(&mut self, read: ReadFuture<'_, T>) -> Result<T, Fault> {
-        self.finish();
+        self.stopwatch.pause();
         let result = read.await;
-        self.started = Some(Instant::now());
+        self.stopwatch.run();
         result
     }
 
@@ -160,42 +146,81 @@ impl ResourceLimiter for State {
     }
 }
 
+/// How long the call under way has run: without its waits, and without the pauses it has to make. Shared with the futures of
+/// those pauses, which set it going again.
+#[derive(Default)]
+pub(super) struct Stopwatch(std::sync::Mutex<Lap>);
+
+#[derive(Default)]
+struct Lap {
+    /// Absent while it stands.
+    since: Option<Instant>,
+    ran: Duration,
+}
+
+impl Stopwatch {
+    /// A running plugin comes by every tick. What is longer was not the plugin's doing: the system took the processor away,
+    /// or the host did something for it.
+    const LAP_MAX: Duration = TICK.saturating_mul(10);
+
+    /// Begins a call.
+    pub(super) fn start(&self) {
+        *self.lock() = Lap { since: Some(Instant::now()), ran: Duration::ZERO };
+    }
+
+    /// Sets it going again.
+    pub(super) fn run(&self) {
+        self.lock().since = Some(Instant::now());
+    }
+
+    /// Stops it, and returns what the call ran so far.
+    pub(super) fn pause(&self) -> Duration {
+        let mut lap = self.lock();
+        if let Some(since) = lap.since.take() {
+            lap.ran += since.elapsed().min(Self::LAP_MAX);
+        }
+        lap.ran
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lap> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 /// Gives a store its bounds: memory, handles, bytes per host call, and time.
 pub(super) fn bound(store: &mut Store<State>) {
     const HANDLES_MAX: usize = 1_000;
     const HOSTCALL_SLACK_BYTES: usize = 64 << 10;
-    /// Ticks a call may run before it has to leave every other one to others.
-    const PATIENCE_TICKS: u64 = 5;
+    /// How long a call may run before it has to leave every other tick to others.
+    const PATIENCE: Duration = TICK.saturating_mul(5);
     let limits = Arc::clone(&store.data().limits);
     store.limiter(|state| state);
     store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);
     store.set_max_component_handles(HANDLES_MAX);
-    store.epoch_deadline_callback(|mut context| {
-        let state = context.data_mut();
-        if state.ticks_left == 0 {
-            return Err(Fault::Deadline { cpu_ms_max: state.limits.cpu_ms_max }.into());
+    store.epoch_deadline_callback(move |context| {
+        let stopwatch = Arc::clone(&context.data().stopwatch);
+        let ran = stopwatch.pause();
+        if ran >= Duration::from_millis(limits.cpu_ms_max) {
+            return Err(Fault::Deadline { cpu_ms_max: limits.cpu_ms_max }.into());
         }
-        state.ticks_left -= 1;
-        let ticks = ticks_max(&state.limits) - state.ticks_left;
-        if ticks > PATIENCE_TICKS {
-            // Busy for long: step back, so that it never has a core for itself. The pause is not its CPU time.
-            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(TICK))));
-        }
-        // tokio's own yield lets the runtime look for IO before this task runs again.
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        let pause = async move {
+            if ran > PATIENCE {
+                // Busy for long: step back, so that it never has a core for itself.
+                tokio::time::sleep(TICK).await;
+            } else {
+                // tokio's own yield lets the runtime look for IO before this task runs again.
+                tokio::task::yield_now().await;
+            }
+            stopwatch.run();
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(pause)))
     });
 }
 
 /// Starts the clock of one call.
 pub(super) fn start_clock(store: &mut Store<State>) {
-    let ticks = ticks_max(&store.data().limits);
-    store.data_mut().ticks_left = ticks;
+    store.data().stopwatch.start();
     store.set_epoch_deadline(1);
-}
-
-/// The ticks of a call's CPU time.
-fn ticks_max(limits: &MountLimits) -> u64 {
-    Duration::from_millis(limits.cpu_ms_max).as_nanos().div_ceil(TICK.as_nanos()) as u64
 }
 
 /// Where a plugin's log lines go: the broker's log, so many a second, with the rest counted.

@@ -83,7 +83,10 @@ impl Event {
                 Self::Join { frame, .. } | Self::Leave { frame, .. } => frame.as_ref().map_or(0, Payload::len),
                 Self::Message { payload, .. } | Self::Publish { payload, .. } => payload.len(),
                 Self::Timer { name, .. } => name.len(),
-                Self::Request { http, .. } => http.body.len() + http.path.len(),
+                Self::Request { http, .. } => {
+                    let pairs = http.query.iter().chain(&http.headers).map(|(name, value)| name.len() + value.len());
+                    http.body.len() + http.path.len() + pairs.sum::<usize>()
+                }
             }
     }
 

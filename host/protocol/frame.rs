@@ -53,7 +53,8 @@ impl Payload {
         }
     }
 
-    fn opcode(&self) -> Opcode {
+    /// The opcode of a frame that carries it.
+    pub fn opcode(&self) -> Opcode {
         match self {
             Self::Text(_) => Opcode::Text,
             Self::Binary(_) => Opcode::Binary,
@@ -90,6 +91,18 @@ pub fn encode(opcode: Opcode, payload: &[u8], wire: &mut BytesMut) {
         }
     }
     wire.extend_from_slice(payload);
+}
+
+/// Length of the whole frame that begins `wire`, made by [`encode`]; of what is no whole frame, the length of `wire`.
+pub fn frame_len(wire: &[u8]) -> usize {
+    let number = |bytes: &[u8]| bytes.iter().fold(0_usize, |number, byte| (number << 8) | usize::from(*byte));
+    let len = match wire {
+        [_, 126, a, b, ..] => 4 + number(&[*a, *b]),
+        [_, 127, long @ ..] if long.len() >= 8 => 10 + number(&long[..8]),
+        [_, len, ..] => 2 + usize::from(*len),
+        _ => wire.len(),
+    };
+    len.min(wire.len())
 }
 
 /// One frame of its own.
@@ -151,51 +164,6 @@ impl Delivery {
     pub const HIGH: Self = Self { priority: Priority::High, conflate: None };
 }
 
-/// A frame within a [`Burst`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Index in the batch of the event on whose account it is sent.
-    pub event: u32,
-    /// Where it begins in the burst's bytes.
-    pub start: u32,
-    /// Where it ends.
-    pub end: u32,
-    /// Who receives it.
-    pub audience: Audience,
-    /// How it is treated when a receiver is slow.
-    pub delivery: Delivery,
-}
-
-/// All frames of a batch: encoded once, one after another, in the order in which they are sent.
-#[derive(Debug, Clone, Default)]
-pub struct Burst {
-    /// The frames' bytes.
-    pub wire: Bytes,
-    /// Where each frame lies and who receives it.
-    pub frames: Vec<Outgoing>,
-}
-
-/// A [`Burst`] being made.
-#[derive(Debug, Default)]
-pub struct BurstBuilder {
-    wire: BytesMut,
-    frames: Vec<Outgoing>,
-}
-
-impl BurstBuilder {
-    /// Appends a frame.
-    pub fn push(&mut self, event: u32, payload: &Payload, audience: Audience, delivery: Delivery) {
-        let start = self.wire.len() as u32;
-        encode(payload.opcode(), payload.bytes(), &mut self.wire);
-        self.frames.push(Outgoing { event, start, end: self.wire.len() as u32, audience, delivery });
-    }
-
-    /// The burst so far; the builder begins anew.
-    pub fn finish(&mut self) -> Burst {
-        Burst { wire: self.wire.split().freeze(), frames: std::mem::take(&mut self.frames) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +172,7 @@ mod tests {
     fn headers_grow_with_the_payload() {
         for (len, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let frame = encode_payload(&Payload::Binary(vec![7; len].into()));
-            assert_eq!(frame.len(), header + len);
+            assert_eq!((frame.len(), frame_len(&[&frame[..], &frame[..]].concat())), (header + len, header + len));
             assert_eq!(frame[0], 0x82);
         }
     }

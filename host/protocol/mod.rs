@@ -1,5 +1,6 @@
 //! The words of the wire, of names and of events: pure data and rules, no IO. Everything may import this.
 
+pub mod burst;
 pub mod capability;
 pub mod close;
 pub mod event;

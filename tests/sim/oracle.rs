@@ -91,6 +91,10 @@ pub(crate) struct Oracle {
     dues: HashMap<String, Vec<u64>>,
     /// Volatile timers that fired with success or were refused.
     volatile_fired: HashSet<String>,
+    /// Events whose refusal follows what is on its way, and why they are refused.
+    held: HashMap<u64, Cause>,
+    /// Members that are to be closed.
+    closing: Vec<MemberId>,
 }
 
 /// The number a simulated event carries; timers have none.
@@ -151,6 +155,7 @@ impl Oracle {
             if let Some(member) = event.member() {
                 self.member_faults.remove(&member);
                 let number = number(event).expect("a number");
+                self.held.remove(&number);
                 let last = self.ran.insert(member, number);
                 assert!(last.is_none_or(|last| last < number), "event {number} of {member:?} ran after {last:?}");
             }
@@ -173,14 +178,9 @@ impl Oracle {
             *faults += 1;
             *faults == FAULTS_IN_A_ROW_MAX
         });
-        let closed: Vec<MemberId> = out
-            .iter()
-            .filter_map(|out| if let Output::CloseMember(member) = out { Some(*member) } else { None })
-            .collect();
-        let expected: Vec<MemberId> = culprit.filter(|_| close).into_iter().collect();
-        assert_eq!(closed, expected, "who is closed");
         if let Some(member) = culprit.filter(|_| close) {
             self.member_faults.remove(&member);
+            self.closing.push(member);
             self.seen.closed += 1;
         }
         self.faults += u32::from(culprit.is_none() || culprit != self.culprit);
@@ -200,6 +200,30 @@ impl Oracle {
             self.seen.longer += 1;
         }
         self.quarantine = Some((until_ms, pause_ms));
+    }
+
+    /// Law: only who faults again and again is closed, and after what is on its way.
+    pub(crate) fn closes(&mut self, member: MemberId, cause: Cause) {
+        let due = self.closing.iter().position(|closing| *closing == member).expect("a member that is to be closed");
+        self.closing.swap_remove(due);
+        assert!(self.in_flight.is_empty() || cause == Cause::GivenUp, "{member:?} was closed before its answers left");
+    }
+
+    /// These events are refused, if not at once, then after what is on its way.
+    pub(crate) fn holds<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>, cause: Cause) {
+        self.held.extend(events.into_iter().filter_map(number).map(|number| (number, cause)));
+    }
+
+    /// Everything that waits in the core is refused.
+    pub(crate) fn holds_all(&mut self, cause: Cause) {
+        let on_the_way = |wanted: u64| {
+            let mut events = self.in_flight.iter().flat_map(|batch| &batch.events);
+            events.any(|event| number(event) == Some(wanted))
+        };
+        let waiting = self.fates.iter().filter(|(number, fate)| **fate == Fate::Waits && !on_the_way(**number));
+        let waiting: Vec<u64> =
+            waiting.map(|(number, _)| *number).filter(|number| !self.held.contains_key(number)).collect();
+        self.held.extend(waiting.into_iter().map(|number| (number, cause)));
     }
 
     /// Law: only what was run may be committed, in the order in which it ran.
@@ -249,8 +273,20 @@ impl Oracle {
         assert!(out.iter().any(|out| matches!(out, Output::DropClaim)), "whether the commit took hold is unknown");
     }
 
-    /// Laws: an event ends once; `fault` is said only to the event at fault, `unavailable` only with a reason.
+    /// Laws: an event ends once; `fault` is said only to the event at fault, `unavailable` only with a reason; and a client does
+    /// not learn of a later message before an earlier one.
     pub(crate) fn refused(&mut self, event: &Event, code: RefusalCode, cause: Cause, poisonous: bool) {
+        let held = number(event).and_then(|number| self.held.remove(&number));
+        let given_up = cause == Cause::GivenUp;
+        let cause = match held {
+            Some(held) if matches!(cause, Cause::Success | Cause::GivenUp) => held,
+            _ => cause,
+        };
+        if let Some(member) = event.member().filter(|_| !given_up) {
+            let mut before = self.in_flight.iter().filter(|batch| !batch.released).flat_map(|batch| &batch.events);
+            let earlier = before.find(|before| before.member() == Some(member));
+            assert!(earlier.is_none(), "{event:?} was refused before {earlier:?} left");
+        }
         match code {
             RefusalCode::Fault => {
                 assert!(cause == Cause::EventFault && poisonous, "{event:?} is not at fault ({cause:?})");
@@ -293,6 +329,7 @@ impl Oracle {
         let waits: Vec<_> =
             self.fates.iter().filter(|(_, fate)| **fate == Fate::Waits).map(|(number, _)| number).collect();
         assert!(waits.is_empty(), "events without an end: {waits:?}");
+        assert!(self.closing.is_empty(), "members that were not closed: {:?}", self.closing);
         assert!(self.in_flight.is_empty(), "batches without an end");
     }
 

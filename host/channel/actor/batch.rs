@@ -6,17 +6,17 @@ use bytes::Bytes;
 
 use crate::channel::actor::Actor;
 use crate::channel::core::BatchId;
-use crate::channel::mailbox::{Enclosure, Letter, Reply};
+use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
 use crate::fanout::{Change, Plan, plan};
-use crate::limits::PUBLISH_HOPS_MAX;
-use crate::plugin::{Channel as _, Effects};
+use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
+use crate::plugin::{Channel as _, Effects, Fault};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::store::{Answer, Commit, LogEntry, Writes};
-use crate::telemetry::{self, hot, now_ms};
+use crate::telemetry::{hot, now_ms};
 
 /// A batch that ran, until it may be seen.
 pub(super) struct Prepared {
@@ -41,12 +41,17 @@ impl Actor {
             let out = self.core.failed(false, now_ms());
             return self.carry_out(out).await;
         };
-        claim.view.set_timers(self.core.timers_set());
         let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
-        let cpu_ns = instance.take_cpu_ns();
-        hot::PLUGIN_CPU.increment(cpu_ns / 1_000);
+        hot::PLUGIN_CPU.increment(instance.take_ran().as_micros() as u64);
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
+        let result = result.and_then(|effects| {
+            let timers = effects.timers.iter().map(|(name, timer)| (name, timer.is_some()));
+            match self.core.timers_after(timers) {
+                ..=TIMERS_MAX => Ok(effects),
+                _ => Err(Fault::refused(format!("more than {TIMERS_MAX} timers"))),
+            }
+        });
         let out = match result {
             Ok(effects) => {
                 let timers: Vec<_> = effects
@@ -129,7 +134,8 @@ impl Actor {
         let orphans = self.end_rejected_joins(&effects.rejects, &mut changes);
         let not_joined = orphans.len() as u64;
         metrics::counter!("hotbay_refusals_total", "code" => RefusalCode::NotJoined.as_str()).increment(not_joined);
-        let plan = self.with_roster(|roster| plan(&effects.frames.finish(), roster, &changes));
+        let burst = std::mem::take(&mut effects.frames).finish();
+        let plan = self.with_roster(|roster| plan(burst, roster, &changes));
         let joined =
             changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member).collect();
         let writes = self.writes(&batch, &mut effects);
@@ -236,6 +242,11 @@ impl Actor {
         if !plan.is_empty() {
             plan.send().await;
         }
+        // Found now: a rejected join ends a membership.
+        let closing: Vec<_> = closes
+            .into_iter()
+            .filter_map(|(member, code, reason)| Some((self.recipient(member)?, code, reason)))
+            .collect();
         for (event, why) in &rejects {
             if let Some(event) = batch.events.get(*event as usize) {
                 self.reject(event, why).await;
@@ -254,27 +265,12 @@ impl Actor {
                 _ => {}
             }
         }
-        for (member, code, reason) in closes {
-            self.close_member(member, code, &reason);
+        for (recipient, code, reason) in closing {
+            recipient.outbox.close_with(code, &reason);
         }
         let hops = batch.events.iter().map(hops).max().unwrap_or(0);
         for (name, payload) in publishes {
             self.publish(&name, payload, hops);
-        }
-    }
-
-    /// The plugin says that an event had no effect.
-    async fn reject(&mut self, event: &Event, why: &Refusal) {
-        match event {
-            Event::Join { member, .. } => self.refuse_join(*member, event, why).await,
-            Event::Leave { .. } | Event::Timer { .. } => {}
-            Event::Message { member, .. } => {
-                let recipient = self.with_roster(|roster| roster.find(*member).cloned());
-                if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
-                    self.tell(&recipient, event, why).await;
-                }
-            }
-            Event::Publish { .. } | Event::Request { .. } => self.answer(event.request(), Reply::Refused(why.clone())),
         }
     }
 
@@ -288,7 +284,7 @@ impl Actor {
     }
 
     /// Sends a message to another channel, without waiting for it.
-    fn publish(&self, name: &str, payload: Payload, hops: u8) {
+    fn publish(&mut self, name: &str, payload: Payload, hops: u8) {
         let from = &self.channel.name;
         if hops >= PUBLISH_HOPS_MAX {
             tracing::warn!(channel = %from, to = name, "a chain of publishes from channel to channel is cut here");
@@ -296,22 +292,9 @@ impl Actor {
             return;
         }
         let Ok(to) = ChannelName::new(from.tenant(), name) else { return };
-        let logic = Arc::clone(&self.channel.logic);
-        if !logic.serves(name) {
-            tracing::warn!(channel = %from, to = name, "a publish to a channel that the mount does not serve was dropped");
-            metrics::counter!("hotbay_publishes_dropped_total").increment(1);
-            return;
-        }
-        let directory = Arc::clone(&self.directory);
         let source = Source::Channel(from.name().into());
         let event = Event::Publish { source, payload, request: None, idempotency_key: None, hops: hops + 1 };
-        telemetry::spawn("publish", async move {
-            let Ok(mut channel) = directory.get(&to, &logic) else { return };
-            let letter = Letter { event, enclosure: Enclosure::None };
-            if directory.post_in_turn(&mut channel, letter).await.is_err() {
-                metrics::counter!("hotbay_publishes_dropped_total").increment(1);
-            }
-        });
+        self.courier.send(&self.directory, &self.channel.logic, to, event);
     }
 }
 

@@ -1,11 +1,11 @@
 //! `hotbay:channel/channel`: effects on members. Nothing here touches a socket: frames are encoded into the batch's
 //! burst, everything else is noted down.
 
-use crate::limits::{TIMER_NAME_BYTES_MAX, TIMERS_MAX};
+use crate::limits::TIMER_NAME_BYTES_MAX;
 use crate::plugin::bindings::hotbay::channel as wit;
+use crate::plugin::convert;
 use crate::plugin::effects::Timer;
 use crate::plugin::fault::Fault;
-use crate::plugin::instance::convert;
 use crate::plugin::state::State;
 use crate::protocol::event::{Event, HttpResponse, MemberId, RequestId};
 use crate::protocol::frame::{Audience, Delivery, Priority};
@@ -20,7 +20,7 @@ impl wit::channel::Host for State {
         &mut self,
         event: u32,
         to: WitAudience,
-        what: wit::types::Payload,
+        what: wit::types::PayloadResult,
         how: WitDelivery,
     ) -> wasmtime::Result<()> {
         self.check_event(event)?;
@@ -49,17 +49,17 @@ impl wit::channel::Host for State {
         Ok(())
     }
 
-    fn reject(&mut self, event: u32, why: wit::types::Refusal) -> wasmtime::Result<()> {
+    fn reject(&mut self, event: u32, why: wit::types::RefusalResult) -> wasmtime::Result<()> {
         self.check_event(event)?;
         self.charge(why.message.len())?;
-        self.effects.rejects.push((event, convert::refusal_from(why)));
+        self.effects.rejects.push((event, convert::refusal(why)));
         Ok(())
     }
 
-    fn publish(&mut self, channel: String, what: wit::types::Payload) -> wasmtime::Result<()> {
+    fn publish(&mut self, channel: String, what: wit::types::PayloadResult) -> wasmtime::Result<()> {
         self.channel()?;
         let payload = convert::payload(what);
-        self.charge(payload.len())?;
+        self.charge(channel.len() + payload.len())?;
         // Only the form is checked here; whether the mount serves the name is known where it is delivered.
         ChannelName::new("tenant", &channel).map_err(|e| Fault::refused(format!("publish: {e}")))?;
         self.effects.publishes.push((channel, payload));
@@ -68,7 +68,8 @@ impl wit::channel::Host for State {
 
     fn respond(&mut self, request: u64, response: WitResponse) -> wasmtime::Result<()> {
         self.channel()?;
-        self.charge(response.body.len())?;
+        let headers: usize = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.charge(headers + response.body.len())?;
         if !(200..=599).contains(&response.status) {
             return Err(Fault::refused(format!("HTTP status {}; allowed are 200 to 599", response.status)).into());
         }
@@ -78,13 +79,10 @@ impl wit::channel::Host for State {
     }
 
     fn set_timer(&mut self, name: String, after_ms: u64, keep: TimerKeep) -> wasmtime::Result<()> {
-        let (channel, now_ms, _) = self.channel()?;
-        let (set, due_ms) = (channel.timers_set(), now_ms.saturating_add(after_ms));
+        let (_, now_ms, _) = self.channel()?;
+        let due_ms = now_ms.saturating_add(after_ms);
         if name.len() > TIMER_NAME_BYTES_MAX {
             return Err(Fault::refused(format!("a timer name over {TIMER_NAME_BYTES_MAX} bytes")).into());
-        }
-        if set + self.effects.timers.len() >= TIMERS_MAX {
-            return Err(Fault::refused(format!("more than {TIMERS_MAX} timers")).into());
         }
         self.charge(name.len())?;
         self.effects.timers.insert(name, Some(Timer { due_ms, durable: keep == TimerKeep::Durable }));
@@ -101,15 +99,16 @@ impl wit::channel::Host for State {
     fn members(&mut self) -> wasmtime::Result<Vec<wit::types::Member>> {
         let (channel, _, _) = self.channel()?;
         let members = channel.members();
-        let members =
-            members.iter().map(|(id, identity)| wit::types::Member { id: id.0, identity: convert::identity(identity) });
+        let members = members
+            .iter()
+            .map(|(id, identity)| wit::types::Member { id: id.0, identity: convert::give_identity(identity) });
         Ok(members.collect())
     }
 
     fn find_member(&mut self, id: u64) -> wasmtime::Result<Option<wit::types::Member>> {
         let (channel, _, _) = self.channel()?;
         let identity = channel.member(MemberId(id));
-        Ok(identity.map(|identity| wit::types::Member { id, identity: convert::identity(&identity) }))
+        Ok(identity.map(|identity| wit::types::Member { id, identity: convert::give_identity(&identity) }))
     }
 }
 

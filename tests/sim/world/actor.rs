@@ -27,6 +27,7 @@ impl World {
             if core.quarantine(self.wall_ms).is_some() {
                 let mut out = Vec::new();
                 core.refuse_waiting(&mut out);
+                self.oracle.holds_all(Cause::Quarantined);
                 self.carry_out(out, Cause::Quarantined);
             }
         }
@@ -188,6 +189,13 @@ impl World {
                     _ => None,
                 }));
             }
+            match cause {
+                Cause::EventFault | Cause::ReadFailed => self.oracle.holds(&batch.events, cause),
+                _ => {}
+            }
+            if out.iter().any(|out| matches!(out, Output::Quarantine(_))) {
+                self.oracle.holds_all(Cause::Quarantined);
+            }
             if cause == Cause::EventFault {
                 self.oracle.faulted(event.member(), &out, self.core_ms);
             } else {
@@ -272,7 +280,13 @@ impl World {
                         self.spent.push(name);
                     }
                 }
+                Output::Unsure(event) => {
+                    assert_eq!(cause, Cause::GivenUp, "{event:?} is unsure without a try to commit it");
+                    let poisonous = self.nature(&event) == Nature::Poison;
+                    self.oracle.refused(&event, RefusalCode::Unavailable, cause, poisonous);
+                }
                 Output::CloseMember(member) => {
+                    self.oracle.closes(member, cause);
                     if let Some(index) = self.members.iter().position(|other| *other == member) {
                         self.members.swap_remove(index);
                     }

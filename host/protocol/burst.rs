@@ -1,0 +1,202 @@
+//! The frames of a batch: encoded once, for all who receive them. Frames for everybody lie one after another in one buffer, so
+//! that a member who gets all of them is sent that buffer as it is; frames for some lie in a second one.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::frame::{Audience, Delivery, Payload, encode};
+
+/// Frames one after another, with what may happen to each when a reader is slow.
+#[derive(Debug, Clone, Default)]
+pub struct Frames {
+    /// The bytes of all frames.
+    pub wire: Bytes,
+    /// End of each frame in `wire`.
+    pub ends: Vec<u32>,
+    /// How each is delivered.
+    pub deliveries: Deliveries,
+}
+
+/// How the frames of [`Frames`] are delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deliveries {
+    /// All in the same way, and none replaces another.
+    Alike(Delivery),
+    /// Each in its own.
+    Each(Vec<Delivery>),
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self::Each(Vec::new())
+    }
+}
+
+impl Frames {
+    /// One frame.
+    pub fn one(wire: Bytes, delivery: Delivery) -> Self {
+        Self { ends: vec![wire.len() as u32], wire, deliveries: Deliveries::Each(vec![delivery]) }
+    }
+
+    /// How many frames.
+    pub fn len(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Where a frame begins in `wire`; for the index after the last one, where `wire` ends.
+    pub fn start(&self, frame: u32) -> usize {
+        frame.checked_sub(1).and_then(|before| self.ends.get(before as usize)).map_or(0, |end| *end as usize)
+    }
+
+    /// Where some frames lie in `wire`.
+    pub fn bytes(&self, frames: &Range<u32>) -> Range<usize> {
+        self.start(frames.start)..self.start(frames.end)
+    }
+
+    /// How a frame is delivered.
+    pub fn delivery(&self, frame: u32) -> &Delivery {
+        match &self.deliveries {
+            Deliveries::Alike(delivery) => delivery,
+            Deliveries::Each(each) => each.get(frame as usize).unwrap_or(&Delivery::HIGH),
+        }
+    }
+}
+
+/// Some consecutive frames of a burst, for a member that does not get all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slice {
+    /// Of the shared frames, by their index.
+    Shared(Range<u32>),
+    /// Of the private frames, by their index.
+    Private(Range<u32>),
+}
+
+/// On whose account a frame is sent, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Index in the batch of the event on whose account it is sent.
+    pub event: u32,
+    /// Who receives it.
+    pub audience: Audience,
+}
+
+/// All frames of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Burst {
+    /// Those for everybody, or everybody but one, in the order in which they are sent.
+    pub shared: Frames,
+    /// Those for some.
+    pub private: Frames,
+    /// Of both kinds, in the order in which they are sent.
+    pub order: Vec<Outgoing>,
+}
+
+impl Burst {
+    /// The frames of a slice, and their bytes.
+    pub fn frames(&self, slice: &Slice) -> (&Frames, Range<u32>) {
+        match slice {
+            Slice::Shared(frames) => (&self.shared, frames.clone()),
+            Slice::Private(frames) => (&self.private, frames.clone()),
+        }
+    }
+}
+
+/// A [`Burst`] being made.
+#[derive(Debug, Default)]
+pub struct BurstBuilder {
+    shared: FramesBuilder,
+    private: FramesBuilder,
+    order: Vec<Outgoing>,
+}
+
+#[derive(Debug, Default)]
+struct FramesBuilder {
+    wire: BytesMut,
+    ends: Vec<u32>,
+    deliveries: Deliveries,
+}
+
+impl FramesBuilder {
+    fn push(&mut self, payload: &Payload, delivery: Delivery) {
+        encode(payload.opcode(), payload.bytes(), &mut self.wire);
+        let count = self.ends.len();
+        self.ends.push(self.wire.len() as u32);
+        match &mut self.deliveries {
+            Deliveries::Alike(all) if *all == delivery => {}
+            Deliveries::Alike(all) => {
+                let mut each = vec![all.clone(); count];
+                each.push(delivery);
+                self.deliveries = Deliveries::Each(each);
+            }
+            Deliveries::Each(each) if each.is_empty() && delivery.conflate.is_none() => {
+                self.deliveries = Deliveries::Alike(delivery);
+            }
+            Deliveries::Each(each) => each.push(delivery),
+        }
+    }
+
+    fn finish(self) -> Frames {
+        Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries }
+    }
+}
+
+impl BurstBuilder {
+    /// Appends a frame.
+    pub fn push(&mut self, event: u32, payload: &Payload, audience: Audience, delivery: Delivery) {
+        match audience {
+            Audience::All | Audience::Except(_) => self.shared.push(payload, delivery),
+            Audience::Only(_) | Audience::User(_) => self.private.push(payload, delivery),
+        }
+        self.order.push(Outgoing { event, audience });
+    }
+
+    /// The burst.
+    pub fn finish(self) -> Burst {
+        Burst { shared: self.shared.finish(), private: self.private.finish(), order: self.order }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::event::MemberId;
+    use crate::protocol::frame::Priority;
+
+    fn delivery(priority: Priority, conflate: Option<&str>) -> Delivery {
+        Delivery { priority, conflate: conflate.map(Into::into) }
+    }
+
+    #[test]
+    fn frames_for_everybody_and_for_some_lie_apart_and_keep_their_deliveries() {
+        let mut builder = BurstBuilder::default();
+        let normal = delivery(Priority::Normal, None);
+        let newest = delivery(Priority::Low, Some("x"));
+        builder.push(0, &Payload::text("a"), Audience::All, normal.clone());
+        builder.push(0, &Payload::text("bb"), Audience::Only([MemberId(1)].into()), newest.clone());
+        builder.push(1, &Payload::text("ccc"), Audience::Except(MemberId(1)), normal.clone());
+        builder.push(2, &Payload::text("d"), Audience::All, newest.clone());
+
+        let burst = builder.finish();
+
+        assert_eq!(burst.shared.wire, &b"\x81\x01a\x81\x03ccc\x81\x01d"[..]);
+        assert_eq!((burst.shared.len(), burst.shared.bytes(&(1..3)), burst.shared.start(0)), (3, 3..11, 0));
+        assert_eq!([0, 1, 2].map(|frame| burst.shared.delivery(frame)), [&normal, &normal, &newest]);
+        assert_eq!((burst.private.len(), burst.private.delivery(0)), (1, &newest));
+        assert_eq!(burst.order.len(), 4);
+    }
+
+    #[test]
+    fn frames_that_replace_each_other_are_never_taken_for_alike() {
+        let mut builder = BurstBuilder::default();
+        for _ in 0..2 {
+            builder.push(0, &Payload::text("a"), Audience::All, delivery(Priority::Low, Some("x")));
+        }
+        assert!(matches!(builder.finish().shared.deliveries, Deliveries::Each(each) if each.len() == 2));
+    }
+}
