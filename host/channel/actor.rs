@@ -83,6 +83,21 @@ enum News {
     Stop,
 }
 
+/// Goes to the end of the queue of tasks that are ready. A task that is woken by another, or by tokio's own `yield_now`, goes to
+/// its front instead (tokio's "LIFO slot"): then every message would be a batch of its own, while other sockets wait to be read,
+/// and few channels would keep the thread to themselves. This way what is ready is read first, and joins the batch.
+async fn let_others_go_first() {
+    let mut went = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut went, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn fresh_core(channel: &Channel, stop: &watch::Receiver<bool>) -> Core {
     let release_early = channel.logic.durability == Durability::None;
     let mut core = Core::new(Arc::clone(&channel.logic.limits), release_early, now_ms());
@@ -131,6 +146,7 @@ impl Actor {
                     self.run_batch(id, batch).await;
                     // A channel that never waits must not keep its thread from others.
                     tokio::task::yield_now().await;
+                    let_others_go_first().await;
                 }
                 Step::Sleep => {
                     if self.sleep().await {
@@ -336,8 +352,7 @@ impl Actor {
             .await
         };
         match news {
-            // Sockets that are ready are read first: what they bring joins the batch, and the burst that follows.
-            News::Mailbox => tokio::task::yield_now().await,
+            News::Mailbox => let_others_go_first().await,
             News::Time => {}
             News::Stop => self.core.stop(),
             News::Commit(result) => self.commit_came_back(result).await,

@@ -59,7 +59,12 @@ impl MountPath {
     /// See [`PathError`].
     pub fn parse(text: &str) -> Result<Self, PathError> {
         let rest = text.strip_prefix('/').ok_or(PathError::Relative)?;
-        let segments = rest.split('/').map(parse_segment).collect::<Result<Box<[_]>, _>>()?;
+        // The root alone has no segments.
+        let segments = if rest.is_empty() {
+            Box::default()
+        } else {
+            rest.split('/').map(parse_segment).collect::<Result<Box<[_]>, _>>()?
+        };
         for (index, segment) in segments.iter().enumerate() {
             if let Segment::Value(name) = segment
                 && segments[..index].contains(segment)
@@ -164,6 +169,15 @@ mod tests {
     }
 
     #[test]
+    fn the_root_is_a_path_of_its_own() {
+        let root = MountPath::parse("/").unwrap();
+
+        assert!(root.matches("/").is_some() && root.matches("").is_some());
+        assert_eq!(root.matches("/ws"), None);
+        assert_eq!(root.matches_start("/health").unwrap().1, "/health");
+    }
+
+    #[test]
     fn an_encoded_slash_stays_within_its_value() {
         let path = MountPath::parse("/yjs/{draftId}").unwrap();
 
@@ -173,7 +187,7 @@ mod tests {
     #[test]
     fn paths_that_cannot_be_requested_are_refused() {
         for bad in [
-            "", "ws", "/", "/ws/", "//ws", "/a/../b", "/a b", "/a?b", "/{}", "/{a}{b}", "/x{a}", "/{a}/{a}", "/%41",
+            "", "ws", "//", "/ws/", "//ws", "/a/../b", "/a b", "/a?b", "/{}", "/{a}{b}", "/x{a}", "/{a}/{a}", "/%41",
             "/ä",
         ] {
             assert!(MountPath::parse(bad).is_err(), "{bad:?}");

@@ -54,10 +54,10 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/v1/channels/{channel}/publish", post(publish::publish));
     if site.development {
-        router = router
-            .route("/", get(demo::index))
-            .route("/demo/chat", get(demo::chat))
-            .route("/demo/token", get(demo::token));
+        if !site.mounts.iter().any(|mount| mount.config.path.matches("/").is_some()) {
+            router = router.route("/", get(demo::index));
+        }
+        router = router.route("/demo/chat", get(demo::chat)).route("/demo/token", get(demo::token));
     }
     router.fallback(mount::handle).with_state(site)
 }

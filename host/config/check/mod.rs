@@ -17,6 +17,7 @@ use super::mount::MountSettings;
 use super::source::{Environment, Sources};
 use super::tree::{KeyPath, Node, Value};
 use super::{Config, LogConfig, PluginConfig, de};
+use crate::auth::AuthMode;
 use crate::limits::NodeLimits;
 
 /// Longest name of a mount, plugin or key, in bytes.
@@ -73,7 +74,8 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
     check.log(&settings.log);
     check.node_limits(&settings.limits);
     let plugins = check.plugins(settings.plugin);
-    let named = settings.mount.values().flat_map(|mount| &mount.auth.keys);
+    let with_tokens = settings.mount.values().filter(|mount| mount.auth.mode == AuthMode::Jwt);
+    let named = with_tokens.flat_map(|mount| &mount.auth.keys);
     let keys = check.keys(settings.key, named, settings.development.then_some(&*settings.data_dir));
     let mounts = check.mounts(settings.mount, settings.listen);
     if settings.development && !settings.listen.ip().is_loopback() {
