@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::protocol::name::ChannelName;
+use crate::protocol::overlay::Page;
 
 /// A future that a [`Store`] returns; boxed because stores are chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -42,7 +43,7 @@ pub trait Store: Send + Sync + 'static {
     fn get<'a>(&'a self, channel: ChannelKey, key: &'a str) -> StoreFuture<'a, Option<Bytes>>;
 
     /// The entries whose keys begin with `prefix` and come after `after` in the order, at most `limit` and about
-    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
+    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one; and whether that is all.
     fn scan<'a>(
         &'a self,
         channel: ChannelKey,
@@ -50,10 +51,11 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&'a str>,
         order: Order,
         limit: u32,
-    ) -> StoreFuture<'a, Vec<(String, Bytes)>>;
+    ) -> StoreFuture<'a, Page>;
 
     /// Log entries with `from <= offset < before`, oldest first, at most `limit` and about
-    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
+    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one. Offsets have no gaps,
+    /// so an answer that ends before the offset it was asked for ended early.
     fn read_log(&self, channel: ChannelKey, from: u64, before: u64, limit: u32) -> StoreFuture<'_, Vec<LogEntry>>;
 
     /// Channels that have timers with `due_ms <= until_ms`, each once with its earliest, at most `limit`: who must be

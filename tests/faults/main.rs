@@ -12,4 +12,5 @@ mod support;
 mod crash;
 mod history;
 mod plugin;
+mod reads;
 mod store;

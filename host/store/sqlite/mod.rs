@@ -26,6 +26,7 @@ use super::{
     Acquired, ApiKey, ChannelKey, Commit, Committed, DueTimer, LogEntry, Order, Store, StoreError, StoreFuture,
 };
 use crate::protocol::name::ChannelName;
+use crate::protocol::overlay::Page;
 
 /// A store in a SQLite file. See [`Store`].
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Store for SqliteStore {
         after: Option<&'a str>,
         order: Order,
         limit: u32,
-    ) -> StoreFuture<'a, Vec<(String, Bytes)>> {
+    ) -> StoreFuture<'a, Page> {
         Box::pin(self.reader.scan(channel, prefix, after, order, limit))
     }
 

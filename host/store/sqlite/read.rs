@@ -8,6 +8,7 @@ use sqlx::{Row, Sqlite, SqliteConnection};
 use super::database::Database;
 use crate::limits::{IDEMPOTENCY_WINDOW_MS, READ_BYTES_MAX};
 use crate::protocol::name::ChannelName;
+use crate::protocol::overlay::Page;
 use crate::store::{ApiKey, ChannelKey, DueTimer, LogEntry, Order, StoreError};
 
 /// Reads from a SQLite file.
@@ -42,7 +43,7 @@ impl Reader {
         after: Option<&str>,
         order: Order,
         limit: u32,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+    ) -> Result<Page, StoreError> {
         let prefix = prefix.as_bytes();
         let after = after.map(str::as_bytes);
         // The keys asked for are those in [first, end), without `after` itself.
@@ -67,7 +68,9 @@ impl Reader {
             let key = String::from_utf8(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
             Ok((key, bytes(row, 1)?))
         };
-        self.bounded(query, entry, |(key, value)| key.len() + value.len()).await
+        let (entries, whole) = self.bounded(query, entry, |(key, value)| key.len() + value.len()).await?;
+        let complete = whole && entries.len() < limit as usize;
+        Ok(Page { entries, complete })
     }
 
     pub(super) async fn read_log(
@@ -89,7 +92,7 @@ impl Reader {
         .bind(i64::from(limit));
         let entry =
             |row: &SqliteRow| Ok(LogEntry { offset: row.try_get(0)?, at_ms: row.try_get(1)?, data: bytes(row, 2)? });
-        self.bounded(query, entry, |entry| entry.data.len()).await
+        Ok(self.bounded(query, entry, |entry| entry.data.len()).await?.0)
     }
 
     pub(super) async fn due_timers(&self, until_ms: u64, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
@@ -158,13 +161,14 @@ impl Reader {
         self.run(async |connection| query.fetch_all(connection).await?.iter().map(&decode).collect()).await
     }
 
-    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one.
+    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one; and whether these are all
+    /// rows of the query.
     async fn bounded<T>(
         &self,
         query: Query,
         decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
         bytes: impl Fn(&T) -> usize,
-    ) -> Result<Vec<T>, StoreError> {
+    ) -> Result<(Vec<T>, bool), StoreError> {
         self.run(async |connection| {
             let mut rows = query.fetch(connection);
             let mut found = Vec::new();
@@ -173,11 +177,11 @@ impl Reader {
                 let next = decode(&row)?;
                 total += bytes(&next);
                 if total > READ_BYTES_MAX && !found.is_empty() {
-                    break;
+                    return Ok((found, false));
                 }
                 found.push(next);
             }
-            Ok(found)
+            Ok((found, true))
         })
         .await
     }
