@@ -1,28 +1,27 @@
-//! Compiling, in a process of its own with hard limits on memory and time, because a small component can take minutes
-//! and gigabytes to compile; and the store of compiled code.
+//! Compiled code: made once by a [`worker`] process, kept on disk, and loaded from there at every start.
 //!
 //! An artifact is named by the digest of its component and the compatibility hash of the engine, and is authenticated by a
 //! MAC under a key only this data folder has: loading compiled code is running it.
 
+mod worker;
+
 use std::fs::{self, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hmac::{Hmac, KeyInit, Mac};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::limits::NodeLimits;
-use crate::plugin::{PluginError, engine};
+use crate::plugin::PluginError;
 
-/// The subcommand of the broker's own program that compiles.
-pub const WORKER_COMMAND: &str = "compile-worker";
+pub use crate::plugin::compile::worker::work;
+
 /// An artifact begins with its MAC, then comes the code.
 const MAC_BYTES: usize = 32;
 
@@ -87,7 +86,7 @@ impl Artifacts {
     pub fn load(&self, engine: &Engine, component: &[u8], limits: &NodeLimits) -> Result<Component, PluginError> {
         let digest = Digest::of(component);
         let path = self.path(engine, digest);
-        self.load_with(engine, digest, &path, |out| run_worker(component, out, limits))
+        self.load_with(engine, digest, &path, |out| worker::compile(component, out, limits))
     }
 
     fn load_with(
@@ -204,76 +203,6 @@ fn deserialize(engine: &Engine, path: &Path, code: &[u8]) -> Result<Component, P
     component.map_err(|e| PluginError::Artifacts { path: path.to_owned(), cause: format!("{e:#}") })
 }
 
-/// Runs the worker: the component on its standard input, its words on standard error, the artifact in a file. Its environment is empty.
-fn run_worker(component: &[u8], out: &Path, limits: &NodeLimits) -> Result<(), PluginError> {
-    let worker = |cause: String| PluginError::Compile { cause };
-    let program = std::env::current_exe().map_err(|e| worker(format!("the worker cannot be found: {e}")))?;
-    let mut child = Command::new(program)
-        .arg(WORKER_COMMAND)
-        .arg("--out")
-        .arg(out)
-        .arg("--memory-bytes")
-        .arg(limits.compile_memory_bytes_max.to_string())
-        .arg("--cpu-s")
-        .arg(limits.compile_cpu_s_max.to_string())
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| worker(format!("the worker cannot be started: {e}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // The worker reads everything before it does anything, so this cannot block for long.
-        stdin.write_all(component).map_err(|e| worker(format!("the worker does not read: {e}")))?;
-    }
-    let deadline = Instant::now() + Duration::from_secs(limits.compile_wall_s_max);
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => {
-                drop(child.kill());
-                drop(child.wait());
-                return Err(worker(format!(
-                    "it took longer than {} s (compile_wall_s_max)",
-                    limits.compile_wall_s_max
-                )));
-            }
-            Err(e) => return Err(worker(e.to_string())),
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    let mut words = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        drop(stderr.take(2_000).read_to_string(&mut words));
-    }
-    let words = words.trim();
-    Err(worker(if words.is_empty() {
-        format!("the worker was stopped at its limits of memory or CPU time ({status})")
-    } else {
-        format!("{words} ({status})")
-    }))
-}
-
-/// The worker's side: limits itself, reads a component from standard input, writes its compiled form.
-///
-/// # Errors
-/// If the component does not compile. Over a limit the process dies.
-pub fn work(out: &Path, memory_bytes: u64, cpu_s: u64) -> Result<(), PluginError> {
-    let worker = |cause: String| PluginError::Compile { cause };
-    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    for (resource, bytes) in [(Resource::As, memory_bytes), (Resource::Cpu, cpu_s), (Resource::Core, 0)] {
-        setrlimit(resource, limit(bytes)).map_err(|e| worker(format!("a limit cannot be set: {e}")))?;
-    }
-    let mut component = Vec::new();
-    io::stdin().read_to_end(&mut component).map_err(|e| worker(e.to_string()))?;
-    let code = engine::for_compiling()?.precompile_component(&component).map_err(|e| worker(format!("{e:#}")))?;
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
-    file.and_then(|mut file| file.write_all(&code)).map_err(|e| worker(format!("the artifact cannot be written: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -281,6 +210,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::plugin::engine;
 
     /// A folder of artifacts, and an engine for a component without anything in it.
     struct Fixture {
