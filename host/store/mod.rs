@@ -58,9 +58,9 @@ pub trait Store: Send + Sync + 'static {
     /// so an answer that ends before the offset it was asked for ended early.
     fn read_log(&self, channel: ChannelKey, from: u64, before: u64, limit: u32) -> StoreFuture<'_, Vec<LogEntry>>;
 
-    /// Channels that have timers with `due_ms <= until_ms`, each once with its earliest, at most `limit`: who must be
-    /// woken. Ordered by due time.
-    fn due_timers(&self, until_ms: u64, limit: u32) -> StoreFuture<'_, Vec<DueTimer>>;
+    /// A page of the channels that have timers with `due_ms <= until_ms`, at most `limit`: who must be woken. Ordered by due
+    /// time, each once with its earliest; a later page may have it again. `after` is where the page before ended.
+    fn due_timers(&self, until_ms: u64, after: Option<DueMark>, limit: u32) -> StoreFuture<'_, DuePage>;
 
     /// The answer given before to this sender's idempotency key on this channel, if it is younger than
     /// [`IDEMPOTENCY_WINDOW_MS`](crate::limits::IDEMPOTENCY_WINDOW_MS) at `now_ms`.
@@ -209,6 +209,26 @@ pub struct Answer {
     pub answer: Bytes,
     /// When it was given, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+/// A page of [`Store::due_timers`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DuePage {
+    /// By due time.
+    pub timers: Vec<DueTimer>,
+    /// Channels whose names cannot be ones, so that nobody can be woken.
+    pub skipped: u64,
+    /// Where the next page begins; absent if this is the last one.
+    pub next: Option<DueMark>,
+}
+
+/// A place in the order of [`Store::due_timers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueMark {
+    /// A timer's due time.
+    pub due_ms: u64,
+    /// Its channel.
+    pub channel: ChannelKey,
 }
 
 /// A timer that is due.

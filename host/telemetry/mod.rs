@@ -122,6 +122,7 @@ fn describe_metrics() {
     describe_counter!("hotbay_outbox_shed_total", "Frames dropped for a slow reader");
     describe_counter!("hotbay_slow_readers_closed_total", "Connections closed because they read too slowly");
     describe_counter!("hotbay_heartbeat_timeouts_total", "Connections ended for missing pongs");
+    describe_counter!("hotbay_timers_skipped_total", "Times a timer was due in a channel whose name is damaged");
     describe_counter!("hotbay_publishes_dropped_total", "Publishes from channel to channel that went nowhere");
     describe_counter!("hotbay_publishes_refused_total", "Publishes over HTTP that were refused");
     describe_counter!("hotbay_connections_refused_total", "Sockets closed because a limit was reached");

@@ -14,3 +14,4 @@ mod history;
 mod plugin;
 mod reads;
 mod store;
+mod timers;

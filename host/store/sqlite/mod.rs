@@ -23,7 +23,7 @@ use self::read::Reader;
 use self::write::SqliteWriter;
 use super::committer::{self, Acquire, KeyChange, Queue};
 use super::{
-    Acquired, ApiKey, ChannelKey, Commit, Committed, DueTimer, LogEntry, Order, Store, StoreError, StoreFuture,
+    Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, LogEntry, Order, Store, StoreError, StoreFuture,
 };
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
@@ -85,8 +85,8 @@ impl Store for SqliteStore {
         Box::pin(self.reader.read_log(channel, from, before, limit))
     }
 
-    fn due_timers(&self, until_ms: u64, limit: u32) -> StoreFuture<'_, Vec<DueTimer>> {
-        Box::pin(self.reader.due_timers(until_ms, limit))
+    fn due_timers(&self, until_ms: u64, after: Option<DueMark>, limit: u32) -> StoreFuture<'_, DuePage> {
+        Box::pin(self.reader.due_timers(until_ms, after, limit))
     }
 
     fn answer<'a>(
