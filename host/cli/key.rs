@@ -9,7 +9,7 @@ use crate::config::Environment;
 use crate::protocol::name::check_part;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{ApiKey, Store};
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// Makes, lists and revokes API keys for publishing
 #[derive(Debug, Subcommand)]
@@ -79,7 +79,7 @@ impl Create {
         rand::rng().fill_bytes(&mut secret);
         let secret = format!("hb_{}", hex::encode(secret));
         let hash = Sha256::digest(secret.as_bytes()).into();
-        let key = ApiKey { tenant: self.tenant, name: self.name, hash, created_ms: now_ms() };
+        let key = ApiKey { tenant: self.tenant, name: self.name, hash, created_ms: wall_ms() };
         store.insert_key(&key).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
         println!("{secret}");

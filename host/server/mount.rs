@@ -21,7 +21,7 @@ use crate::protocol::query::Query;
 use crate::protocol::template::{Source, Template, Values};
 use crate::server::respond::{read_body, refusal};
 use crate::server::{Site, upgrade};
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// A mount, ready for requests.
 pub struct MountPoint {
@@ -89,7 +89,7 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
     }
     let gate = &found.mount.gate;
     let identity = match route.auth {
-        RouteAuth::Required => gate.authenticate(parts, now_ms()).map(Some),
+        RouteAuth::Required => gate.authenticate(parts, wall_ms()).map(Some),
         RouteAuth::None => gate.authenticate_nobody(parts).map(|()| None),
     };
     let identity = match identity {

@@ -1,16 +1,18 @@
 //! Time, tasks, logs and metrics of the process.
 
+mod clock;
 pub mod hot;
 
 use std::future::Future;
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
+
+pub use crate::telemetry::clock::{now_ms, wall_ms};
 
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,11 +41,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
 /// Spawns a task and counts it under its name while it runs.
