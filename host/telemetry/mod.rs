@@ -122,6 +122,7 @@ fn describe_metrics() {
     describe_counter!("hotbay_timers_skipped_total", "Times a timer was due in a channel whose name is damaged");
     describe_counter!("hotbay_publishes_dropped_total", "Publishes from channel to channel that went nowhere");
     describe_counter!("hotbay_publishes_refused_total", "Publishes over HTTP that were refused");
+    describe_counter!("hotbay_wrong_api_keys_total", "Requests with an API key that is not known or was revoked");
     describe_counter!("hotbay_connections_refused_total", "Sockets closed because a limit was reached");
     describe_counter!("hotbay_accept_errors_total", "Sockets the system could not accept");
 }
