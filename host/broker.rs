@@ -13,7 +13,7 @@ use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
 use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
-use crate::server::{self, Census, DemoTokens, MountPoint, Site};
+use crate::server::{self, Answers, ApiKeys, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
@@ -82,7 +82,7 @@ impl Broker {
             logics.insert(mount.name.clone(), Arc::clone(&logic));
             let gate = keys.gate(&mount.auth, mount.origins.as_deref(), &mount.subprotocols);
             let endpoint = Arc::new(endpoint(mount, logic));
-            mounts.push(Arc::new(MountPoint { config: mount.clone(), gate, endpoint }));
+            mounts.push(Arc::new(MountPoint { config: mount.clone(), gate, endpoint, answers: Answers::default() }));
         }
         let owner = format!("{:016x}", rand::random::<u64>());
         let logics = logics.into_values().collect();
@@ -93,6 +93,8 @@ impl Broker {
         let site = Arc::new(Site {
             hub: Arc::new(Hub::new(Arc::clone(&directory))),
             publisher: Publisher::new(directory),
+            api_keys: ApiKeys::new(Arc::clone(&store)),
+            readiness: Readiness::default(),
             store,
             mounts,
             metrics,

@@ -24,6 +24,11 @@ pub const TIMER_NAME_BYTES_MAX: usize = 128;
 pub const TIMERS_MAX: usize = 1_000;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
+/// How often an address may come with an API key that is not known before it has to wait, and how many are forgiven it each
+/// second. Keys that were right before are let through.
+pub const WRONG_KEYS_PER_ADDRESS: Rate = Rate { per_second: 1, burst: 20 };
+/// Addresses whose wrong API keys are counted one by one; those beyond it are counted as one.
+pub const WRONG_KEY_ADDRESSES_MAX: usize = 10_000;
 /// How long a first answer is kept for retries with the same idempotency key, in milliseconds (24 h).
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Longest token a client may present, in bytes.

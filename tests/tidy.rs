@@ -268,8 +268,54 @@ fn raw_string(text: &str) -> Option<usize> {
     Some(inside.find(&end).map_or(text.len(), |at| inside_from + at + end.len()))
 }
 
+/// Bounds the plugins' harness has its own copies of, since it is another workspace: the constants it names, and where the host
+/// has their values.
+const COPIES: (&str, &str) = ("plugins/sdk/src/harness/state.rs", "host/limits.rs");
+
+/// Law: what passes in a plugin's unit tests is within the bounds of the host.
+#[test]
+fn the_harness_has_the_bounds_of_the_host() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let (harness, host) = (read(COPIES.0), read(COPIES.1));
+
+    let differ = other_bounds(&harness, &host);
+
+    assert!(bounds(&harness).len() >= 9, "{} names no bounds: is this still the place?", COPIES.0);
+    assert!(differ.is_empty(), "{} is not as {}:\n{}", COPIES.0, COPIES.1, differ.join("\n"));
+}
+
+/// The bounds of one text whose value in the other one is different, or that it does not have.
+fn other_bounds(copy: &str, original: &str) -> Vec<String> {
+    let originals = bounds(original);
+    let differ = bounds(copy).into_iter().filter_map(|(name, value)| {
+        let original = originals.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        (original.as_ref() != Some(&value))
+            .then(|| format!("{name} is {value}, but {}", original.unwrap_or_else(|| "nowhere".to_owned())))
+    });
+    differ.collect()
+}
+
+/// Names and values of constants, and of the fields of a `Default`, whose names end in `_MAX` or `_max`; names in capitals.
+fn bounds(text: &str) -> Vec<(String, String)> {
+    let constant = |line: &str| {
+        let (name, value) = line.strip_prefix("pub const ")?.split_once(": ")?;
+        let value = value.split_once(" = ")?.1.strip_suffix(';')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let default = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        let value = value.strip_suffix(',').filter(|value| value.starts_with(|first: char| first.is_ascii_digit()))?;
+        Some((name.to_uppercase(), value.to_owned()))
+    };
+    let found = text.lines().map(str::trim).filter_map(|line| constant(line).or_else(|| default(line)));
+    found.filter(|(name, _)| name.ends_with("_MAX")).collect()
+}
+
 mod every_rule_can_fail {
-    use super::{LINES_MAX, MACHINE_PATHS, depth, doors, edges, head, imports, machine_paths, size, words};
+    use super::{
+        LINES_MAX, MACHINE_PATHS, bounds, depth, doors, edges, head, imports, machine_paths, other_bounds, size, words,
+    };
 
     #[test]
     fn an_import_against_the_layers_is_found_however_it_is_written() {
@@ -351,5 +397,21 @@ mod every_rule_can_fail {
             assert_eq!(machine_paths("a.md", &format!("one\nsee {machine}main\n")).len(), 1, "{machine}");
         }
         assert_eq!(machine_paths("a.md", "https://example.com/workers and ./work"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_copy_of_a_bound_that_differs_is_found() {
+        let host =
+            "/// Most.\npub const KEY_BYTES_MAX: usize = 512;\n    effects_max: 10_000,\n    pub effects_max: usize,\n";
+        let own =
+            |value: &str| format!("pub const KEY_BYTES_MAX: usize = {value};\npub const EFFECTS_MAX: usize = 10_000;");
+        assert_eq!(bounds(host).len(), 2);
+        assert_eq!(other_bounds(&own("512"), host), Vec::<String>::new());
+        assert_eq!(
+            other_bounds(&own("1 << 9"), host).len(),
+            1,
+            "written in another way is hard to compare for people, too"
+        );
+        assert_eq!(other_bounds("pub const OTHER_MAX: u32 = 1;", host).len(), 1);
     }
 }

@@ -23,14 +23,17 @@ use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
-use crate::store::{Store, StoreError};
+use crate::store::{DueMark, Store, StoreError};
 use crate::telemetry;
 
 const SHARDS: usize = 64;
 /// How often sleeping channels' timers are looked for.
 const TIMER_POLL: Duration = Duration::from_millis(500);
-/// How many of them are woken at once.
-const TIMER_POLL_MAX: u32 = 1_000;
+/// How many of them are read at once.
+const TIMER_PAGE: u32 = 1_000;
+/// How many pages are read each time. If more are due, the next time goes on from there: timers of channels that no mount
+/// serves stay due for ever, and must neither hide others nor take all the time.
+const TIMER_PAGES_MAX: usize = 10;
 
 /// A channel of this node, awake or asleep.
 pub struct Channel {
@@ -62,6 +65,37 @@ pub struct Directory {
     next_request: AtomicU64,
     /// Set while awake channels are nearly as many as may be: they sleep sooner then.
     crowded: AtomicBool,
+}
+
+/// A round through all timers that are due, which may take several looks.
+#[derive(Default)]
+struct TimerRound {
+    /// Where it goes on; absent at its beginning.
+    after: Option<DueMark>,
+    told_unserved: bool,
+    told_skipped: bool,
+}
+
+impl TimerRound {
+    /// Says once that there are channels nobody serves any more.
+    fn pass_over(&mut self, channel: &ChannelName) {
+        if !std::mem::replace(&mut self.told_unserved, true) {
+            tracing::warn!(
+                %channel,
+                "a timer is due in a channel that no mount serves, so it waits until one does; others like it are not told"
+            );
+        }
+    }
+
+    fn count_skipped(&mut self, skipped: u64) {
+        metrics::counter!("hotbay_timers_skipped_total").increment(skipped);
+        if skipped > 0 && !std::mem::replace(&mut self.told_skipped, true) {
+            tracing::error!(
+                skipped,
+                "timers are due in channels whose names in the database are damaged; they cannot be woken"
+            );
+        }
+    }
 }
 
 /// Why a channel cannot be had.
@@ -333,8 +367,9 @@ impl Directory {
     pub async fn run_timers(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
         let mut failing = false;
+        let mut round = TimerRound::default();
         loop {
-            match self.wake_due().await {
+            match self.wake_due(&mut round).await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     tracing::warn!(%error, "timers of sleeping channels cannot be read; trying again");
@@ -350,13 +385,25 @@ impl Directory {
         }
     }
 
-    async fn wake_due(self: &Arc<Self>) -> Result<(), StoreError> {
-        let due = self.store.due_timers(telemetry::now_ms(), TIMER_POLL_MAX).await?;
-        for timer in due {
-            let Ok(logic) = self.logic_of(timer.channel.name()).map(Arc::clone) else { continue };
-            let Ok(channel) = self.get(&timer.channel, &logic) else { continue };
-            if let Some(roster) = channel.mailbox.poke() {
-                self.start(&channel, roster, true);
+    /// Goes on with a round through all due timers, for so many pages.
+    async fn wake_due(self: &Arc<Self>, round: &mut TimerRound) -> Result<(), StoreError> {
+        let now_ms = telemetry::now_ms();
+        for _ in 0..TIMER_PAGES_MAX {
+            let page = self.store.due_timers(now_ms, round.after, TIMER_PAGE).await?;
+            round.count_skipped(page.skipped);
+            for timer in page.timers {
+                let Ok(logic) = self.logic_of(timer.channel.name()).map(Arc::clone) else {
+                    round.pass_over(&timer.channel);
+                    continue;
+                };
+                let Ok(channel) = self.get(&timer.channel, &logic) else { continue };
+                if let Some(roster) = channel.mailbox.poke() {
+                    self.start(&channel, roster, true);
+                }
+            }
+            round.after = page.next;
+            if round.after.is_none() {
+                break;
             }
         }
         Ok(())

@@ -12,7 +12,8 @@ use crate::fanout::Roster;
 use crate::plugin::{Channel, Fault, ReadFuture, Stats};
 use crate::protocol::event::MemberId;
 use crate::protocol::identity::Identity;
-use crate::store::{Acquired, ChannelKey, Commit, Order, Store, StoreError, StoreFuture};
+use crate::protocol::overlay::Overlay;
+use crate::store::{Acquired, ChannelKey, Commit, LogEntry, Order, Store, StoreError, StoreFuture};
 
 /// See the module.
 pub(super) struct View {
@@ -114,27 +115,17 @@ impl Channel for View {
                 .map(|(key, value)| (key.as_str(), value.as_ref()))
                 .collect();
             let order = if descending { Order::Descending } else { Order::Ascending };
+            // Each deleted key may take one stored entry away.
             let ask = limit.saturating_add(written.values().filter(|value| value.is_none()).count() as u32);
-            let stored = self.in_time(self.store.scan(self.key, prefix, after, order, ask)).await?;
-            // Beyond a full answer the store may have more, which the overlay must not overtake.
-            let horizon = (stored.len() as u32 >= ask).then(|| stored.last().map(|(key, _)| key.clone())).flatten();
-            let past = |key: &str, mark: &str| if descending { key < mark } else { key > mark };
-            let mut entries: BTreeMap<String, Bytes> = stored.into_iter().collect();
-            for (key, value) in written {
-                let outside = after.is_some_and(|after| !past(key, after))
-                    || horizon.as_deref().is_some_and(|horizon| past(key, horizon));
-                match value {
-                    _ if outside => {}
-                    Some(value) => drop(entries.insert(key.to_owned(), value.clone())),
-                    None => drop(entries.remove(key)),
+            let mut answer = Overlay::new(descending, limit);
+            let mut after = after.map(str::to_owned);
+            loop {
+                let stored = self.in_time(self.store.scan(self.key, prefix, after.as_deref(), order, ask)).await?;
+                match answer.add(after.as_deref(), stored, written.iter().map(|(key, value)| (*key, *value))) {
+                    Some(next) => after = Some(next),
+                    None => return Ok(answer.into_entries()),
                 }
             }
-            let limit = limit as usize;
-            Ok(if descending {
-                entries.into_iter().rev().take(limit).collect()
-            } else {
-                entries.into_iter().take(limit).collect()
-            })
         })
     }
 
@@ -143,26 +134,12 @@ impl Channel for View {
             let pending = self.pending();
             let first_pending =
                 pending.iter().find_map(|commit| commit.writes.appends.first()).map(|entry| entry.offset);
-            let mut entries: BTreeMap<u64, (u64, Bytes)> = BTreeMap::new();
             let stored_before = first_pending.map_or(before, |first| first.min(before));
+            let mut stored = Vec::new();
             if from < stored_before {
-                let stored = self.in_time(self.store.read_log(self.key, from, stored_before, limit)).await?;
-                entries.extend(stored.into_iter().map(|entry| (entry.offset, (entry.at_ms, entry.data))));
+                stored = self.in_time(self.store.read_log(self.key, from, stored_before, limit)).await?;
             }
-            // A store's answer may end early, for its size: entries that are on their way must not leave a gap.
-            let complete = entries.last_key_value().map_or(from, |(offset, _)| offset + 1) >= stored_before;
-            for commit in &pending {
-                if complete {
-                    let appends = commit.writes.appends.iter().filter(|entry| (from..before).contains(&entry.offset));
-                    entries.extend(appends.map(|entry| (entry.offset, (entry.at_ms, entry.data.clone()))));
-                }
-                for (offset, data) in &commit.writes.replaces {
-                    if let Some(entry) = entries.get_mut(offset) {
-                        entry.1 = data.clone();
-                    }
-                }
-            }
-            Ok(entries.into_iter().take(limit as usize).map(|(offset, (at_ms, data))| (offset, at_ms, data)).collect())
+            Ok(lay_over_log(stored, (from, stored_before, before), &pending, limit))
         })
     }
 
@@ -184,5 +161,85 @@ impl Channel for View {
 
     fn stats(&self) -> Stats {
         self.logic.census.stats(&self.tenant)
+    }
+}
+
+/// The log's entries with `from <= offset < before`, of which the store was asked for those before `stored_before`: what it
+/// answered, overlaid with what is on its way. Its answer may end early, for its size; offsets have no gaps, so that shows.
+fn lay_over_log(
+    stored: Vec<LogEntry>,
+    (from, stored_before, before): (u64, u64, u64),
+    pending: &[Arc<Commit>],
+    limit: u32,
+) -> Vec<(u64, u64, Bytes)> {
+    let mut entries: BTreeMap<u64, (u64, Bytes)> =
+        stored.into_iter().map(|entry| (entry.offset, (entry.at_ms, entry.data))).collect();
+    let complete = entries.last_key_value().map_or(from, |(offset, _)| offset + 1) >= stored_before;
+    for commit in pending {
+        if complete {
+            let appends = commit.writes.appends.iter().filter(|entry| (from..before).contains(&entry.offset));
+            entries.extend(appends.map(|entry| (entry.offset, (entry.at_ms, entry.data.clone()))));
+        }
+        for (offset, data) in &commit.writes.replaces {
+            if let Some(entry) = entries.get_mut(offset) {
+                entry.1 = data.clone();
+            }
+        }
+    }
+    entries.into_iter().take(limit as usize).map(|(offset, (at_ms, data))| (offset, at_ms, data)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::READ_BYTES_MAX;
+    use crate::store::{Durability, Fence, Writes};
+
+    /// An entry whose data says its offset and what wrote it.
+    fn entry(offset: u64, by: u8, kib: usize) -> LogEntry {
+        LogEntry { offset, at_ms: offset, data: Bytes::from([vec![by, offset as u8], vec![0; kib << 10]].concat()) }
+    }
+
+    fn commit(appends: Vec<LogEntry>, replaces: Vec<(u64, Bytes)>) -> Arc<Commit> {
+        let fence = Fence { channel: ChannelKey(1), epoch: 1, seq: 0 };
+        let writes = Writes { appends, replaces, ..Writes::default() };
+        Arc::new(Commit { fence, durability: Durability::Fsync, writes })
+    }
+
+    /// Goal: entries on their way to the disk never follow an answer of the store that ended early, for bytes or for entries,
+    /// wherever it begins and however much of what is on its way the store has already.
+    #[test]
+    fn a_log_has_no_gaps() {
+        let replaced = entry(2, b'r', 300).data;
+        let pending = [
+            commit(vec![entry(5, b'p', 1), entry(6, b'p', 1)], vec![(2, replaced.clone())]),
+            commit(vec![entry(7, b'p', 1)], Vec::new()),
+        ];
+        for from in 1..=8 {
+            for before in from..=8 {
+                for limit in [1, 2, 3, 100] {
+                    let stored_before = 5.min(before);
+                    let mut stored: Vec<LogEntry> = Vec::new();
+                    for offset in from..stored_before {
+                        let bytes: usize = stored.iter().map(|entry| entry.data.len()).sum();
+                        let next = entry(offset, b's', 300);
+                        if stored.len() < limit as usize && bytes + next.data.len() <= READ_BYTES_MAX {
+                            stored.push(next);
+                        }
+                    }
+                    let early = from + (stored.len() as u64) < stored_before;
+
+                    let found = lay_over_log(stored, (from, stored_before, before), &pending, limit);
+
+                    let offsets: Vec<u64> = found.iter().map(|(offset, ..)| *offset).collect();
+                    let expected: Vec<u64> = (from..before).take(offsets.len()).collect();
+                    assert_eq!(offsets, expected, "from {from} before {before} limit {limit}");
+                    let end = if early { from + 3 } else { before };
+                    let whole = (end - from).min(limit.into());
+                    assert_eq!(offsets.len() as u64, whole, "from {from} before {before} limit {limit}");
+                    assert!(found.iter().all(|(offset, _, data)| *offset != 2 || *data == replaced));
+                }
+            }
+        }
     }
 }

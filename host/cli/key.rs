@@ -9,7 +9,7 @@ use crate::config::Environment;
 use crate::protocol::name::check_part;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{ApiKey, Store};
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// Makes, lists and revokes API keys for publishing
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,14 @@ pub(super) enum Key {
 pub(super) struct Create {
     #[command(flatten)]
     config: ConfigArgs,
-    /// A name for it; plugins see it as the source of what is published
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Names a key
+#[derive(Debug, Args)]
+struct Which {
+    /// Its name, unique within the tenant; plugins see it as the source of what is published
     #[arg(long)]
     name: String,
     /// The tenant it publishes for
@@ -44,12 +51,8 @@ pub(super) struct List {
 pub(super) struct Revoke {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Its name
-    #[arg(long)]
-    name: String,
-    /// Its tenant
-    #[arg(long, default_value = "default")]
-    tenant: String,
+    #[command(flatten)]
+    which: Which,
 }
 
 impl Key {
@@ -72,14 +75,15 @@ async fn open(config: ConfigArgs, environment: &Environment) -> Result<SqliteSto
 
 impl Create {
     async fn run(self, environment: &Environment) -> Result<(), Failure> {
-        check_part("tenant", &self.tenant).map_err(|e| Failure::usage(format!("--tenant: {e}")))?;
-        check_part("key", &self.name).map_err(|e| Failure::usage(format!("--name: {e}")))?;
+        let Which { name, tenant } = self.which;
+        check_part("tenant", &tenant).map_err(|e| Failure::usage(format!("--tenant: {e}")))?;
+        check_part("key", &name).map_err(|e| Failure::usage(format!("--name: {e}")))?;
         let store = open(self.config, environment).await?;
         let mut secret = [0_u8; 32];
         rand::rng().fill_bytes(&mut secret);
         let secret = format!("hb_{}", hex::encode(secret));
         let hash = Sha256::digest(secret.as_bytes()).into();
-        let key = ApiKey { tenant: self.tenant, name: self.name, hash, created_ms: now_ms() };
+        let key = ApiKey { tenant, name, hash, created_ms: wall_ms() };
         store.insert_key(&key).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
         println!("{secret}");
@@ -99,13 +103,10 @@ impl List {
 
 impl Revoke {
     async fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let Which { name, tenant } = self.which;
         let store = open(self.config, environment).await?;
-        let revoked = store.revoke_key(&self.tenant, &self.name).await.map_err(Failure::other)?;
+        let revoked = store.revoke_key(&tenant, &name).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
-        if revoked {
-            Ok(())
-        } else {
-            Err(Failure::other(format!("the tenant {:?} has no key {:?}", self.tenant, self.name)))
-        }
+        if revoked { Ok(()) } else { Err(Failure::other(format!("the tenant {tenant:?} has no key {name:?}"))) }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use super::{Failure, token};
 use crate::config::Config;
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// How long the token is good for, in seconds (a day).
 const TTL_S: u64 = 24 * 60 * 60;
@@ -25,7 +25,7 @@ impl Welcome {
             Some(key) => {
                 let mut claims = Map::new();
                 claims.insert("sub".to_owned(), USER.into());
-                claims.insert("exp".to_owned(), (now_ms() / 1_000 + TTL_S).into());
+                claims.insert("exp".to_owned(), (wall_ms() / 1_000 + TTL_S).into());
                 Some(token::sign(config, key, &claims)?)
             }
             None => None,

@@ -1,28 +1,29 @@
-//! Compiling, in a process of its own with hard limits on memory and time, because a small component can take minutes
-//! and gigabytes to compile; and the store of compiled code.
+//! Compiled code: made once by a [`worker`] process, kept on disk, and loaded from there at every start.
 //!
 //! An artifact is named by the digest of its component and the compatibility hash of the engine, and is authenticated by a
 //! MAC under a key only this data folder has: loading compiled code is running it.
 
-use std::fs;
+mod worker;
+
+use std::fs::{self, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hmac::{Hmac, KeyInit, Mac};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::limits::NodeLimits;
-use crate::plugin::{PluginError, engine};
+use crate::plugin::PluginError;
 
-/// The subcommand of the broker's own program that compiles.
-pub const WORKER_COMMAND: &str = "compile-worker";
+pub use crate::plugin::compile::worker::work;
+
+/// An artifact begins with its MAC, then comes the code.
+const MAC_BYTES: usize = 32;
 
 /// Names a version of a plugin: the SHA-256 of its component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +42,7 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// Compiled code on disk.
+/// Compiled code on disk. The folder and all in it are this user's alone.
 pub struct Artifacts {
     folder: PathBuf,
     /// One block of SHA-256, so that HMAC uses it as it is.
@@ -55,15 +56,18 @@ impl Artifacts {
     /// If the folder cannot be read or written.
     pub fn open(folder: PathBuf) -> Result<Self, PluginError> {
         let io = |e: io::Error| PluginError::Artifacts { path: folder.clone(), cause: e.to_string() };
-        fs::create_dir_all(&folder).map_err(io)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
+        // Whoever may write here may run code as the broker; an earlier version, or an operator, was more generous.
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(io)?;
         let path = folder.join("key");
         let key = match fs::read(&path) {
-            Ok(key) => key,
+            Ok(key) => {
+                fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
+                key
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let key = rand::random::<[u8; 64]>();
-                let mut file =
-                    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
-                file.write_all(&key).map_err(io)?;
+                write_whole(&path, &[&key]).map_err(io)?;
                 key.to_vec()
             }
             Err(e) => return Err(io(e)),
@@ -82,36 +86,89 @@ impl Artifacts {
     pub fn load(&self, engine: &Engine, component: &[u8], limits: &NodeLimits) -> Result<Component, PluginError> {
         let digest = Digest::of(component);
         let path = self.path(engine, digest);
-        if !self.is_authentic(&path, digest) {
-            let started = Instant::now();
-            self.compile(component, digest, &path, limits)?;
-            tracing::info!(plugin = %digest, ms = started.elapsed().as_millis() as u64, "compiled");
+        self.load_with(engine, digest, &path, |out| worker::compile(component, out, limits))
+    }
+
+    fn load_with(
+        &self,
+        engine: &Engine,
+        digest: Digest,
+        path: &Path,
+        compile: impl FnOnce(&Path) -> Result<(), PluginError>,
+    ) -> Result<Component, PluginError> {
+        match self.kept(engine, digest, path) {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(plugin = %digest, %error, "the compiled code that was kept is not used; compiling anew");
+            }
         }
-        deserialize(engine, &path)
+        let started = Instant::now();
+        let code = self.compile(digest, path, compile)?;
+        tracing::info!(plugin = %digest, ms = started.elapsed().as_millis() as u64, "compiled");
+        deserialize(engine, path, &code)
+    }
+
+    /// The code kept for a component, if there is some.
+    ///
+    /// # Errors
+    /// If it cannot be read, was not made here, or does not fit this machine.
+    fn kept(&self, engine: &Engine, digest: Digest, path: &Path) -> Result<Option<Component>, PluginError> {
+        let refused = |cause: String| PluginError::Artifacts { path: path.to_owned(), cause };
+        let artifact = match fs::read(path) {
+            Ok(artifact) => artifact,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(refused(e.to_string())),
+        };
+        let authentic = artifact
+            .split_at_checked(MAC_BYTES)
+            .filter(|(mac, code)| self.keyed(digest, code).verify_slice(mac).is_ok());
+        // The very bytes that were authenticated are loaded, so it does not matter what becomes of the file.
+        match authentic {
+            Some((_, code)) => deserialize(engine, path, code).map(Some),
+            None => Err(refused("it is damaged, or was not made by this broker (its MAC does not fit)".into())),
+        }
     }
 
     fn path(&self, engine: &Engine, digest: Digest) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        self.folder.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
+        self.folder.join(format!("{digest}-{:016x}.artifact", hasher.finish()))
     }
 
-    fn compile(&self, component: &[u8], digest: Digest, path: &Path, limits: &NodeLimits) -> Result<(), PluginError> {
+    /// Compiles, keeps the code for the next start, and returns it.
+    fn compile(
+        &self,
+        digest: Digest,
+        path: &Path,
+        compile: impl FnOnce(&Path) -> Result<(), PluginError>,
+    ) -> Result<Vec<u8>, PluginError> {
         let io = |e: io::Error| PluginError::Artifacts { path: path.to_owned(), cause: e.to_string() };
-        let partial = path.with_extension(format!("partial-{}", std::process::id()));
-        let result = run_worker(component, &partial, limits).and_then(|()| {
-            let code = fs::read(&partial).map_err(io)?;
-            fs::write(path.with_extension("mac"), self.mac(digest, &code)).map_err(io)?;
-            fs::rename(&partial, path).map_err(io)
-        });
-        if result.is_err() {
-            drop(fs::remove_file(&partial));
-        }
-        result
+        let out = path.with_extension(format!("code-{}", std::process::id()));
+        let code = compile(&out).and_then(|()| fs::read(&out).map_err(io));
+        drop(fs::remove_file(&out));
+        let code = code?;
+        let mac = self.keyed(digest, &code).finalize().into_bytes();
+        write_whole(path, &[&mac, &code]).map_err(io)?;
+        self.remove_stale(digest, path);
+        Ok(code)
     }
 
-    fn mac(&self, digest: Digest, code: &[u8]) -> [u8; 32] {
-        self.keyed(digest, code).finalize().into_bytes().into()
+    /// Removes what other engines made of the same component, and what compilations that were cut off left of it.
+    fn remove_stale(&self, digest: Digest, path: &Path) {
+        let of_component =
+            |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(format!("{digest}-").as_bytes());
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let stale = entry.path();
+            if of_component(&entry.file_name()) && stale != path {
+                match fs::remove_file(&stale) {
+                    Ok(()) => tracing::info!(plugin = %digest, path = %stale.display(), "stale compiled code removed"),
+                    Err(error) => {
+                        tracing::warn!(plugin = %digest, path = %stale.display(), %error, "stale compiled code stays");
+                    }
+                }
+            }
+        }
     }
 
     fn keyed(&self, digest: Digest, code: &[u8]) -> Hmac<Sha256> {
@@ -120,86 +177,189 @@ impl Artifacts {
         mac.update(code);
         mac
     }
-
-    fn is_authentic(&self, path: &Path, digest: Digest) -> bool {
-        let (Ok(code), Ok(mac)) = (fs::read(path), fs::read(path.with_extension("mac"))) else { return false };
-        self.keyed(digest, &code).verify_slice(&mac).is_ok()
-    }
 }
 
-/// The one place where compiled code becomes runnable.
-fn deserialize(engine: &Engine, path: &Path) -> Result<Component, PluginError> {
-    #[expect(unsafe_code, reason = "the artifact was made by our worker and its MAC under our key was just checked")]
-    // SAFETY: see the reason; nobody else writes to the folder, whose files are the broker's own.
-    let component = unsafe { Component::deserialize_file(engine, path) };
+/// Writes a file that is there whole or not at all, for this user only.
+fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&partial)))
+}
+
+/// The one place where compiled code becomes runnable. wasmtime copies it, which costs the size of the code (about 3 bytes for
+/// each of the component) once for each version, and no page of it can be changed by whoever can write to a file.
+fn deserialize(engine: &Engine, path: &Path, code: &[u8]) -> Result<Component, PluginError> {
+    #[expect(
+        unsafe_code,
+        reason = "our worker made these bytes: just now, or their MAC under our key was just checked"
+    )]
+    // SAFETY: see the reason.
+    let component = unsafe { Component::deserialize(engine, code) };
     component.map_err(|e| PluginError::Artifacts { path: path.to_owned(), cause: format!("{e:#}") })
 }
 
-/// Runs the worker: the component on its standard input, its words on standard error, the artifact in a file. Its environment is empty.
-fn run_worker(component: &[u8], out: &Path, limits: &NodeLimits) -> Result<(), PluginError> {
-    let worker = |cause: String| PluginError::Compile { cause };
-    let program = std::env::current_exe().map_err(|e| worker(format!("the worker cannot be found: {e}")))?;
-    let mut child = Command::new(program)
-        .arg(WORKER_COMMAND)
-        .arg("--out")
-        .arg(out)
-        .arg("--memory-bytes")
-        .arg(limits.compile_memory_bytes_max.to_string())
-        .arg("--cpu-s")
-        .arg(limits.compile_cpu_s_max.to_string())
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| worker(format!("the worker cannot be started: {e}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // The worker reads everything before it does anything, so this cannot block for long.
-        stdin.write_all(component).map_err(|e| worker(format!("the worker does not read: {e}")))?;
-    }
-    let deadline = Instant::now() + Duration::from_secs(limits.compile_wall_s_max);
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => {
-                drop(child.kill());
-                drop(child.wait());
-                return Err(worker(format!(
-                    "it took longer than {} s (compile_wall_s_max)",
-                    limits.compile_wall_s_max
-                )));
-            }
-            Err(e) => return Err(worker(e.to_string())),
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    let mut words = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        drop(stderr.take(2_000).read_to_string(&mut words));
-    }
-    let words = words.trim();
-    Err(worker(if words.is_empty() {
-        format!("the worker was stopped at its limits of memory or CPU time ({status})")
-    } else {
-        format!("{words} ({status})")
-    }))
-}
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
 
-/// The worker's side: limits itself, reads a component from standard input, writes its compiled form.
-///
-/// # Errors
-/// If the component does not compile. Over a limit the process dies.
-pub fn work(out: &Path, memory_bytes: u64, cpu_s: u64) -> Result<(), PluginError> {
-    let worker = |cause: String| PluginError::Compile { cause };
-    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    for (resource, bytes) in [(Resource::As, memory_bytes), (Resource::Cpu, cpu_s), (Resource::Core, 0)] {
-        setrlimit(resource, limit(bytes)).map_err(|e| worker(format!("a limit cannot be set: {e}")))?;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::plugin::engine;
+
+    /// A folder of artifacts, and an engine for a component without anything in it.
+    struct Fixture {
+        folder: TempDir,
+        artifacts: Artifacts,
+        engine: Engine,
+        compiled: Cell<u32>,
     }
-    let mut component = Vec::new();
-    io::stdin().read_to_end(&mut component).map_err(|e| worker(e.to_string()))?;
-    let code = engine::for_compiling()?.precompile_component(&component).map_err(|e| worker(format!("{e:#}")))?;
-    fs::write(out, code).map_err(|e| worker(format!("the artifact cannot be written: {e}")))
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let artifacts = Artifacts::open(folder.path().join("artifacts")).unwrap();
+            let engine = engine::for_compiling().unwrap();
+            Self { folder, artifacts, engine, compiled: Cell::new(0) }
+        }
+
+        fn component() -> Vec<u8> {
+            wat::parse_str("(component)").unwrap()
+        }
+
+        fn path(&self) -> PathBuf {
+            self.artifacts.path(&self.engine, Digest::of(&Self::component()))
+        }
+
+        /// Loads it; compiling is done here and not in a worker.
+        fn load(&self) -> Result<Component, PluginError> {
+            let compile = |out: &Path| {
+                self.compiled.set(self.compiled.get() + 1);
+                fs::write(out, self.engine.precompile_component(&Self::component()).unwrap()).unwrap();
+                Ok(())
+            };
+            self.artifacts.load_with(&self.engine, Digest::of(&Self::component()), &self.path(), compile)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.folder.path().join("artifacts")).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn code_is_compiled_once_and_kept() {
+        let fixture = Fixture::new();
+
+        fixture.load().unwrap();
+        fixture.load().unwrap();
+
+        assert_eq!(fixture.compiled.get(), 1);
+        let artifact = fixture.path().file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(fixture.names(), [artifact, "key".to_owned()], "nothing else is left behind");
+    }
+
+    /// Goal: no byte of what is loaded is one that was not authenticated; whatever is wrong, the next load is right again.
+    #[test]
+    fn damaged_foreign_and_short_code_is_compiled_anew() {
+        let fixture = Fixture::new();
+        fixture.load().unwrap();
+        let good = fs::read(fixture.path()).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let code_without_mac = good[MAC_BYTES..].to_vec();
+        let cases =
+            [flipped(0), flipped(MAC_BYTES), flipped(good.len() - 1), code_without_mac, good[..10].to_vec(), vec![]];
+        for (index, bad) in cases.into_iter().enumerate() {
+            fs::write(fixture.path(), bad).unwrap();
+            let before = fixture.compiled.get();
+
+            fixture.load().unwrap();
+            fixture.load().unwrap();
+
+            assert_eq!(fixture.compiled.get(), before + 1, "case {index}");
+            assert!(fs::read(fixture.path()).unwrap() == good, "case {index}");
+        }
+    }
+
+    /// Code that is authentic, but of another component or under another key, is not taken for this one's.
+    #[test]
+    fn authentic_code_of_another_component_or_folder_is_not_used() {
+        let fixture = Fixture::new();
+        fixture.load().unwrap();
+        let code = fs::read(fixture.path()).unwrap()[MAC_BYTES..].to_vec();
+        let stranger = Fixture::new();
+        for mac in [
+            fixture.artifacts.keyed(Digest([0; 32]), &code).finalize(),
+            stranger.artifacts.keyed(Digest::of(&Fixture::component()), &code).finalize(),
+        ] {
+            let before = fixture.compiled.get();
+            fs::write(fixture.path(), [&mac.into_bytes(), &code[..]].concat()).unwrap();
+
+            fixture.load().unwrap();
+
+            assert_eq!(fixture.compiled.get(), before + 1);
+        }
+    }
+
+    /// Authentic code this machine cannot run, as after a move to another one, does not keep the broker from starting.
+    #[test]
+    fn authentic_code_that_does_not_fit_is_compiled_anew() {
+        let fixture = Fixture::new();
+        let code = b"from another machine";
+        let mac = fixture.artifacts.keyed(Digest::of(&Fixture::component()), code).finalize().into_bytes();
+        fs::write(fixture.path(), [&mac, &code[..]].concat()).unwrap();
+
+        fixture.load().unwrap();
+
+        assert_eq!(fixture.compiled.get(), 1);
+    }
+
+    #[test]
+    fn code_of_other_engines_is_removed_and_that_of_other_components_is_not() {
+        let fixture = Fixture::new();
+        let digest = Digest::of(&Fixture::component());
+        let folder = fixture.folder.path().join("artifacts");
+        let other = format!("{}-0123456789abcdef.artifact", Digest([7; 32]));
+        for name in [&format!("{digest}-0123456789abcdef.artifact"), &format!("{digest}-0123456789abcdef.mac"), &other]
+        {
+            fs::write(folder.join(name), "").unwrap();
+        }
+
+        fixture.load().unwrap();
+
+        let mut expected =
+            vec![other, fixture.path().file_name().unwrap().to_str().unwrap().to_owned(), "key".to_owned()];
+        expected.sort();
+        assert_eq!(fixture.names(), expected);
+    }
+
+    #[test]
+    fn the_folder_and_its_files_are_for_this_user_only() {
+        let fixture = Fixture::new();
+        fixture.load().unwrap();
+        let folder = fixture.folder.path().join("artifacts");
+        assert_eq!((mode(&folder), mode(&folder.join("key")), mode(&fixture.path())), (0o700, 0o600, 0o600));
+
+        // What was more open is closed at the next start.
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder.join("key"), Permissions::from_mode(0o644)).unwrap();
+        Artifacts::open(folder.clone()).unwrap();
+
+        assert_eq!((mode(&folder), mode(&folder.join("key"))), (0o700, 0o600));
+    }
 }

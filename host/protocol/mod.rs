@@ -7,6 +7,7 @@ pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod name;
+pub mod overlay;
 pub mod path;
 pub mod query;
 pub mod refusal;

@@ -9,15 +9,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tower::ServiceExt as _;
 
 use crate::limits::{HTTP_HEADER_BYTES_MAX, NodeLimits};
 use crate::telemetry;
+
+/// The other end of a request's socket: a client, or the last proxy before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// Accepts until the node stops. Sockets over a limit are closed at once.
 pub async fn serve(
@@ -52,7 +59,11 @@ pub async fn serve(
             metrics::counter!("hotbay_connections_refused_total").increment(1);
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
+        let router = router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(address.ip()));
+            router.clone().oneshot(request)
+        });
         let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
         let mut stop = stop.clone();
         telemetry::spawn("http", async move {

@@ -19,7 +19,7 @@ use crate::protocol::name::check_part;
 use crate::protocol::query::Query;
 use crate::server::Site;
 use crate::server::respond::{json_response, refusal};
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// Where the chat page connects.
 const CHAT_PATH: &str = "/api/community/ws";
@@ -89,7 +89,7 @@ impl DemoTokens {
         if let Err(error) = check_part("user", user) {
             return refusal(StatusCode::BAD_REQUEST, &error.to_string());
         }
-        let issued_s = now_ms() / 1_000;
+        let issued_s = wall_ms() / 1_000;
         let expires_s = issued_s + TOKEN_TTL_S;
         let claims = json!({ "sub": user, "iat": issued_s, "exp": expires_s });
         let empty = Map::new();

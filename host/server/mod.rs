@@ -2,8 +2,10 @@
 //! Only this module knows `axum` and `hyper`.
 
 mod accept;
+mod answer;
 mod demo;
 mod health;
+mod keys;
 mod mount;
 mod publish;
 mod respond;
@@ -21,7 +23,10 @@ use crate::limits::NodeLimits;
 use crate::store::Store;
 
 pub use crate::server::accept::{Census, serve};
+pub use crate::server::answer::Answers;
 pub use crate::server::demo::DemoTokens;
+pub use crate::server::health::Readiness;
+pub use crate::server::keys::ApiKeys;
 pub use crate::server::mount::MountPoint;
 
 /// What requests need.
@@ -30,8 +35,12 @@ pub struct Site {
     pub hub: Arc<Hub>,
     /// The publish API.
     pub publisher: Publisher,
-    /// API keys, and whether writing works.
+    /// Closed at the end.
     pub store: Arc<dyn Store>,
+    /// Who may publish.
+    pub api_keys: ApiKeys,
+    /// Whether the store takes writes.
+    pub readiness: Readiness,
     /// In the order in which they are tried.
     pub mounts: Vec<Arc<MountPoint>>,
     /// Renders `/metrics`.

@@ -7,21 +7,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use crate::auth::{AuthError, Gate};
 use crate::channel::Reply;
 use crate::config::{HttpRoute, Mount, RouteAuth};
 use crate::connection::{Endpoint, handshake};
-use crate::protocol::event::{HttpRequest, HttpResponse};
+use crate::protocol::event::HttpRequest;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::path::PathValues;
 use crate::protocol::query::Query;
 use crate::protocol::template::{Source, Template, Values};
+use crate::server::answer::Answers;
 use crate::server::respond::{read_body, refusal};
 use crate::server::{Site, upgrade};
-use crate::telemetry::now_ms;
+use crate::telemetry::wall_ms;
 
 /// A mount, ready for requests.
 pub struct MountPoint {
@@ -31,6 +32,8 @@ pub struct MountPoint {
     pub gate: Gate,
     /// What its connections share.
     pub endpoint: Arc<Endpoint>,
+    /// Puts out what its plugin answers.
+    pub answers: Answers,
 }
 
 /// A request that fits a mount.
@@ -89,7 +92,7 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
     }
     let gate = &found.mount.gate;
     let identity = match route.auth {
-        RouteAuth::Required => gate.authenticate(parts, now_ms()).map(Some),
+        RouteAuth::Required => gate.authenticate(parts, wall_ms()).map(Some),
         RouteAuth::None => gate.authenticate_nobody(parts).map(|()| None),
     };
     let identity = match identity {
@@ -128,7 +131,7 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
         }
     };
     match tokio::time::timeout(time, answer).await {
-        Ok(Ok(Reply::Response(response))) => plugin_response(response),
+        Ok(Ok(Reply::Response(response))) => found.mount.answers.response(&found.mount.config.name, response),
         Ok(Ok(Reply::Refused(why))) => {
             let status = StatusCode::from_u16(why.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             refusal(status, &why.message)
@@ -137,27 +140,6 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
         Ok(Err(message)) => refusal(StatusCode::SERVICE_UNAVAILABLE, &message),
         Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "the plugin did not answer in time"),
     }
-}
-
-/// A plugin chooses status, headers and body, but not how the message is framed, and no cookies for the whole host.
-fn plugin_response(answer: HttpResponse) -> Response<Body> {
-    const FORBIDDEN: [HeaderName; 6] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::SET_COOKIE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::TRAILER,
-    ];
-    let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in answer.headers {
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
-        if !FORBIDDEN.contains(&name) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
 }
 
 pub(super) fn auth_refusal(error: &AuthError) -> Response<Body> {

@@ -1,19 +1,23 @@
 //! `POST /v1/channels/{channel}/publish`: application servers publish to channels of their tenant.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::channel::{LookupError, Publication, PublishError, Reply};
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::server::Site;
+use crate::server::accept::Peer;
+use crate::server::keys::KeyError;
 use crate::server::respond::{json_response, read_body, refusal};
+use crate::store::ApiKey;
 use crate::telemetry;
 
 /// Publishes the body: text if it is JSON or text, else binary. Answers when it is committed, with the position of its commit.
@@ -22,35 +26,57 @@ pub(super) async fn publish(
     Path(channel): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    match try_publish(&site, &channel, request).await {
+    let (parts, body) = request.into_parts();
+    let refuse = |response| {
+        metrics::counter!("hotbay_publishes_refused_total").increment(1);
+        response
+    };
+    let key = match authenticate(&site, &parts).await {
+        Ok(key) => key,
+        Err(response) => return refuse(response),
+    };
+    match try_publish(&site, key, &channel, &parts.headers, body).await {
         Ok((epoch, seq)) => {
             let body = json!({ "success": true, "channel": channel, "epoch": epoch, "seq": seq });
             json_response(StatusCode::OK, &body)
         }
-        Err((status, message)) => {
-            metrics::counter!("hotbay_publishes_refused_total").increment(1);
-            refusal(status, &message)
-        }
+        Err((status, message)) => refuse(refusal(status, &message)),
     }
 }
 
-async fn try_publish(site: &Arc<Site>, channel: &str, request: Request) -> Result<(u64, u64), (StatusCode, String)> {
-    let (parts, body) = request.into_parts();
-    let key = bearer(&parts.headers).ok_or_else(|| {
-        (
-            StatusCode::UNAUTHORIZED,
-            "an API key is needed: Authorization: Bearer <key> (made by `hotbay key create`)".to_owned(),
-        )
-    })?;
-    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+/// Whose request it is, or the refusal.
+async fn authenticate(site: &Site, parts: &Parts) -> Result<ApiKey, Response<Body>> {
+    let Some(secret) = bearer(&parts.headers) else {
+        let message = "an API key is needed: Authorization: Bearer <key> (made by `hotbay key create`)";
+        return Err(refusal(StatusCode::UNAUTHORIZED, message));
+    };
+    let peer = parts.extensions.get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    site.api_keys.find(secret, peer).await.map_err(|error| match error {
+        KeyError::Unknown => refusal(StatusCode::UNAUTHORIZED, "the API key is not known or was revoked"),
+        KeyError::TooOften { wait } => {
+            let message = "too many API keys from this address were not known; try again later";
+            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, message);
+            let wait_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+            response
+        }
+        KeyError::Store(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    })
+}
+
+async fn try_publish(
+    site: &Arc<Site>,
+    key: ApiKey,
+    channel: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(u64, u64), (StatusCode, String)> {
     let unavailable = |message: String| (StatusCode::SERVICE_UNAVAILABLE, message);
-    let key = site.store.find_key(&hash).await.map_err(|error| unavailable(error.to_string()))?;
-    let key = key.ok_or_else(|| (StatusCode::UNAUTHORIZED, "the API key is not known or was revoked".to_owned()))?;
-    let idempotency_key = idempotency_key(&parts.headers)?;
+    let idempotency_key = idempotency_key(headers)?;
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
     let body = read_body(body, &logic.limits).await?;
-    let binary = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
+    let binary = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),
         Err(_) if !binary => {

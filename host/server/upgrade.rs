@@ -19,7 +19,7 @@ use crate::server::Site;
 use crate::server::accept::{Socket, SocketSlot, TenantSlot};
 use crate::server::mount::{Match, MountPoint, auth_refusal};
 use crate::server::respond::refusal;
-use crate::telemetry::{self, now_ms};
+use crate::telemetry::{self, wall_ms};
 
 /// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
 pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
@@ -31,7 +31,7 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let Some(on_upgrade) = parts.extensions.get::<OnUpgrade>().cloned() else {
         return refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
-    let identity = match mount.gate.authenticate(parts, now_ms()) {
+    let identity = match mount.gate.authenticate(parts, wall_ms()) {
         Ok(identity) => identity,
         Err(error) => {
             let response = auth_refusal(&error);

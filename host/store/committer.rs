@@ -3,11 +3,15 @@
 //! While one group is on its way to the disk the next one gathers in the queue, so groups grow with the load by
 //! themselves and an idle store commits at once. One task runs this; it owns the writer. What a group means in SQL is
 //! the writer's business ([`GroupWriter`]); retries are the caller's.
+//!
+//! A write that hangs in the operating system has no time-out here: nobody could say whether it took hold, and its thread
+//! cannot be stopped. Who waits for it decides for how long; the committer stays bounded meanwhile, and can be closed.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +23,11 @@ use crate::telemetry;
 const QUEUE_MAX: usize = 1_024;
 /// Requests of one group.
 const GROUP_REQUESTS_MAX: usize = 1_024;
+/// Bytes of commits that may wait or be under way. Only a store that does not come back gets there, and callers that gave up
+/// leave their commits here.
+const QUEUE_BYTES_MAX: usize = 256 << 20;
+/// How long closing waits for writes under way. A thread that hangs in the operating system cannot be stopped, only left.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one group's commits; a larger commit makes a group of its own.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Acquires of one group. Their answers carry saved memory, so that this bounds memory, too.
@@ -83,7 +92,7 @@ pub(super) struct Written {
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
-    Commit(Arc<Commit>, Instant, Reply<Committed>),
+    Commit(Arc<Commit>, Waiting, Reply<Committed>),
     Acquire(Acquire, Reply<Acquired>),
     Key(KeyChange, Reply<bool>),
     Check(Reply<()>),
@@ -109,15 +118,38 @@ impl Request {
     }
 }
 
+/// A commit on its way: since when, and its bytes, counted until it is answered.
+struct Waiting {
+    since: Instant,
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The way to the committer. Cheap to clone; when the last one is dropped the committer finishes and closes.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     requests: mpsc::Sender<Request>,
+    /// Bytes of the commits on their way.
+    bytes: Arc<AtomicUsize>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Queue {
     pub(super) async fn commit(&self, commit: Arc<Commit>) -> Result<Committed, StoreError> {
-        self.ask(|reply| Request::Commit(commit, Instant::now(), reply)).await
+        let bytes = commit.writes.bytes();
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting { since: Instant::now(), bytes, total: Arc::clone(&self.bytes) };
+        if before + bytes > QUEUE_BYTES_MAX && before > 0 {
+            let detail = format!("{before} bytes wait to be written; the disk does not answer, or not fast enough");
+            return Err(StoreError::Io { detail });
+        }
+        self.ask(|reply| Request::Commit(commit, waiting, reply)).await
     }
 
     pub(super) async fn acquire(&self, acquire: Acquire) -> Result<Acquired, StoreError> {
@@ -133,13 +165,23 @@ impl Queue {
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
-        match self.ask(Request::Close).await {
-            Ok(()) | Err(StoreError::Closed) => Ok(()),
-            Err(error) => Err(error),
+        self.closing.store(true, Ordering::Relaxed);
+        match tokio::time::timeout(CLOSE_WAIT_MAX, self.send(Request::Close)).await {
+            Ok(Ok(()) | Err(StoreError::Closed)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let detail = format!("a write is under way for more than {CLOSE_WAIT_MAX:?}; it was left to itself");
+                Err(StoreError::Io { detail })
+            }
         }
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        // Not left to the queue, which a write that hangs keeps from being closed.
+        if self.closing.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { self.send(request).await }
+    }
+
+    async fn send<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         // Unconstrained: tokio would put the send off when the calling task has done much, and a later one could overtake
         // it. So requests are queued in the order in which their futures are first polled.
@@ -154,7 +196,7 @@ pub(super) fn start(writer: impl GroupWriter) -> Queue {
     let (requests, waiting) = mpsc::channel(QUEUE_MAX);
     let committer = Committer { waiting, put_back: None, closing: Vec::new(), writer };
     telemetry::spawn("store-committer", committer.run());
-    Queue { requests }
+    Queue { requests, bytes: Arc::default(), closing: Arc::default() }
 }
 
 struct Committer<W> {
@@ -263,9 +305,9 @@ impl Gathered {
             return Err(request);
         }
         match request {
-            Request::Commit(commit, since, reply) => {
+            Request::Commit(commit, waiting, reply) => {
                 self.group.commits.push(commit);
-                self.callers.commits.push_back((since, reply));
+                self.callers.commits.push_back((waiting, reply));
             }
             Request::Acquire(acquire, reply) => {
                 let others = &self.group.acquires;
@@ -293,7 +335,7 @@ impl Gathered {
 /// Who waits for a group's answers, in its order.
 #[derive(Default)]
 struct Callers {
-    commits: VecDeque<(Instant, Reply<Committed>)>,
+    commits: VecDeque<(Waiting, Reply<Committed>)>,
     acquires: VecDeque<Reply<Acquired>>,
     keys: VecDeque<Reply<bool>>,
     checks: Vec<Reply<()>>,
@@ -306,9 +348,9 @@ impl Callers {
 
     fn answer(&mut self, written: Written) {
         let seconds = metrics::histogram!("hotbay_commit_seconds");
-        for ((since, reply), result) in self.commits.drain(..).zip(written.commits) {
+        for ((waiting, reply), result) in self.commits.drain(..).zip(written.commits) {
             match &result {
-                Ok(_) => seconds.record(since.elapsed().as_secs_f64()),
+                Ok(_) => seconds.record(waiting.since.elapsed().as_secs_f64()),
                 Err(error) => count_error(error),
             }
             let _gone = reply.send(result).is_err();
@@ -363,92 +405,4 @@ fn count_error(error: &StoreError) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use bytes::Bytes;
-    use futures_util::future::join_all;
-
-    use super::*;
-    use crate::store::{ChannelKey, Fence, Writes};
-
-    /// Remembers the sequence numbers of each group, and refuses groups with number 13.
-    #[derive(Default, Clone)]
-    struct Notes(Arc<Mutex<Vec<Vec<u64>>>>);
-
-    impl GroupWriter for Notes {
-        async fn write(&mut self, group: &Group) -> Result<Written, StoreError> {
-            let numbers: Vec<u64> = group.commits.iter().map(|commit| commit.fence.seq).collect();
-            let refused = numbers.contains(&13);
-            self.0.lock().unwrap().push(numbers);
-            if refused {
-                return Err(StoreError::Constraint { detail: "13".to_owned() });
-            }
-            let commits = group.commits.iter().map(|commit| Ok(Committed { state_bytes: commit.fence.seq })).collect();
-            Ok(Written { commits, acquires: Vec::new(), keys: group.keys.iter().map(|_| true).collect() })
-        }
-
-        async fn close(self) {}
-    }
-
-    fn commit(seq: u64, bytes: usize) -> Arc<Commit> {
-        let fence = Fence { channel: ChannelKey(1), epoch: 1, seq };
-        let saved = Some(Bytes::from(vec![0; bytes]));
-        Arc::new(Commit { fence, durability: Durability::Os, writes: Writes { saved, ..Writes::default() } })
-    }
-
-    #[tokio::test]
-    async fn what_waits_is_written_together_in_order() {
-        let notes = Notes::default();
-        let queue = start(notes.clone());
-
-        let answers = join_all((0..5).map(|seq| queue.commit(commit(seq, 1)))).await;
-
-        let answers: Vec<u64> = answers.into_iter().map(|answer| answer.unwrap().state_bytes).collect();
-        assert_eq!(answers, [0, 1, 2, 3, 4]);
-        assert_eq!(*notes.0.lock().unwrap(), [[0, 1, 2, 3, 4]]);
-    }
-
-    #[tokio::test]
-    async fn only_the_request_at_fault_is_refused() {
-        let notes = Notes::default();
-        let queue = start(notes.clone());
-        let revoke = KeyChange::Revoke { tenant: String::new(), name: String::new() };
-
-        let (before, at_fault, after, key, check) = tokio::join!(
-            queue.commit(commit(12, 1)),
-            queue.commit(commit(13, 1)),
-            queue.commit(commit(14, 1)),
-            queue.change_key(revoke),
-            queue.check(),
-        );
-
-        assert!(matches!(at_fault, Err(StoreError::Constraint { .. })), "{at_fault:?}");
-        assert_eq!((before.unwrap().state_bytes, after.unwrap().state_bytes), (12, 14));
-        assert!(key.unwrap() && check.is_ok());
-        assert_eq!(*notes.0.lock().unwrap(), [vec![12, 13, 14], vec![12], vec![13], vec![14], vec![], vec![]]);
-    }
-
-    #[tokio::test]
-    async fn a_group_is_bounded_by_bytes_and_a_larger_commit_goes_alone() {
-        let notes = Notes::default();
-        let queue = start(notes.clone());
-        let sizes = [GROUP_BYTES_MAX / 2, GROUP_BYTES_MAX / 2, 1, GROUP_BYTES_MAX + 1, 1];
-
-        join_all((0..).zip(sizes).map(|(seq, bytes)| queue.commit(commit(seq, bytes)))).await;
-
-        assert_eq!(*notes.0.lock().unwrap(), [vec![0, 1], vec![2], vec![3], vec![4]]);
-    }
-
-    #[tokio::test]
-    async fn a_group_is_bounded_by_requests() {
-        let notes = Notes::default();
-        let queue = start(notes.clone());
-
-        join_all((100..3_100).map(|seq| queue.commit(commit(seq, 0)))).await;
-
-        let groups = notes.0.lock().unwrap();
-        assert!(groups.iter().all(|group| group.len() <= GROUP_REQUESTS_MAX), "{} groups", groups.len());
-        assert!(groups.concat().into_iter().eq(100..3_100), "not in the order of the calls");
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::protocol::name::ChannelName;
+use crate::protocol::overlay::Page;
 
 /// A future that a [`Store`] returns; boxed because stores are chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -42,7 +43,7 @@ pub trait Store: Send + Sync + 'static {
     fn get<'a>(&'a self, channel: ChannelKey, key: &'a str) -> StoreFuture<'a, Option<Bytes>>;
 
     /// The entries whose keys begin with `prefix` and come after `after` in the order, at most `limit` and about
-    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
+    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one; and whether that is all.
     fn scan<'a>(
         &'a self,
         channel: ChannelKey,
@@ -50,15 +51,16 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&'a str>,
         order: Order,
         limit: u32,
-    ) -> StoreFuture<'a, Vec<(String, Bytes)>>;
+    ) -> StoreFuture<'a, Page>;
 
     /// Log entries with `from <= offset < before`, oldest first, at most `limit` and about
-    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one.
+    /// [`READ_BYTES_MAX`](crate::limits::READ_BYTES_MAX) bytes, but at least one if there is one. Offsets have no gaps,
+    /// so an answer that ends before the offset it was asked for ended early.
     fn read_log(&self, channel: ChannelKey, from: u64, before: u64, limit: u32) -> StoreFuture<'_, Vec<LogEntry>>;
 
-    /// Channels that have timers with `due_ms <= until_ms`, each once with its earliest, at most `limit`: who must be
-    /// woken. Ordered by due time.
-    fn due_timers(&self, until_ms: u64, limit: u32) -> StoreFuture<'_, Vec<DueTimer>>;
+    /// A page of the channels that have timers with `due_ms <= until_ms`, at most `limit`: who must be woken. Ordered by due
+    /// time, each once with its earliest; a later page may have it again. `after` is where the page before ended.
+    fn due_timers(&self, until_ms: u64, after: Option<DueMark>, limit: u32) -> StoreFuture<'_, DuePage>;
 
     /// The answer given before to this sender's idempotency key on this channel, if it is younger than
     /// [`IDEMPOTENCY_WINDOW_MS`](crate::limits::IDEMPOTENCY_WINDOW_MS) at `now_ms`.
@@ -207,6 +209,26 @@ pub struct Answer {
     pub answer: Bytes,
     /// When it was given, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+/// A page of [`Store::due_timers`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DuePage {
+    /// By due time.
+    pub timers: Vec<DueTimer>,
+    /// Channels whose names cannot be ones, so that nobody can be woken.
+    pub skipped: u64,
+    /// Where the next page begins; absent if this is the last one.
+    pub next: Option<DueMark>,
+}
+
+/// A place in the order of [`Store::due_timers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueMark {
+    /// A timer's due time.
+    pub due_ms: u64,
+    /// Its channel.
+    pub channel: ChannelKey,
 }
 
 /// A timer that is due.

@@ -1,16 +1,18 @@
 //! Time, tasks, logs and metrics of the process.
 
+mod clock;
 pub mod hot;
 
 use std::future::Future;
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
+
+pub use crate::telemetry::clock::{now_ms, wall_ms};
 
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,11 +41,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
 /// Spawns a task and counts it under its name while it runs.
@@ -122,8 +119,10 @@ fn describe_metrics() {
     describe_counter!("hotbay_outbox_shed_total", "Frames dropped for a slow reader");
     describe_counter!("hotbay_slow_readers_closed_total", "Connections closed because they read too slowly");
     describe_counter!("hotbay_heartbeat_timeouts_total", "Connections ended for missing pongs");
+    describe_counter!("hotbay_timers_skipped_total", "Times a timer was due in a channel whose name is damaged");
     describe_counter!("hotbay_publishes_dropped_total", "Publishes from channel to channel that went nowhere");
     describe_counter!("hotbay_publishes_refused_total", "Publishes over HTTP that were refused");
+    describe_counter!("hotbay_wrong_api_keys_total", "Requests with an API key that is not known or was revoked");
     describe_counter!("hotbay_connections_refused_total", "Sockets closed because a limit was reached");
     describe_counter!("hotbay_accept_errors_total", "Sockets the system could not accept");
 }

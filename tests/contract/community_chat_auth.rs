@@ -85,16 +85,22 @@ async fn item_02_a_token_as_a_subprotocol_is_accepted_and_the_other_subprotocol_
     }
 }
 
-/// Decided: a signed token comes in the cookie `next-auth.session-token`, from a page of the same host.
+/// Decided: a signed token comes in the cookie `next-auth.session-token`, or with the prefix NextAuth gives it over HTTPS, from a
+/// page of the same host. One that is left over from before HTTPS changes nothing.
 #[tokio::test]
 async fn item_02_a_token_in_the_session_cookie_is_accepted() {
     let broker = Setup::example().start();
-    let cookie = format!("theme=dark; next-auth.session-token={}", broker.token("alice", json!({})));
+    let token = broker.token("alice", json!({}));
     let origin = broker.http("");
+    for cookie in [
+        format!("theme=dark; next-auth.session-token={token}"),
+        format!("theme=dark; __Secure-next-auth.session-token={token}"),
+        format!("next-auth.session-token=old; __Secure-next-auth.session-token={token}"),
+    ] {
+        let client = Client::try_connect(&url(&broker), &[("Cookie", &cookie), ("Origin", &origin)]).await;
 
-    let client = Client::try_connect(&url(&broker), &[("Cookie", &cookie), ("Origin", &origin)]).await;
-
-    assert_eq!(author(&mut client.expect("a connection")).await, "alice");
+        assert_eq!(author(&mut client.expect("a connection")).await, "alice", "{cookie}");
+    }
 }
 
 /// Decided: the user's id is `sub`, else `id`, else `userId`.

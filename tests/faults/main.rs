@@ -12,4 +12,6 @@ mod support;
 mod crash;
 mod history;
 mod plugin;
+mod reads;
 mod store;
+mod timers;

@@ -16,12 +16,12 @@ use crate::support::http;
 
 const ROOM: &str = "room:1";
 
-async fn database(broker: &Broker) -> SqliteConnection {
+pub(crate) async fn database(broker: &Broker) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
     options.connect().await.expect("the database")
 }
 
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
+pub(crate) async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
     sqlx::query(sql).execute(connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 

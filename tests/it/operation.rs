@@ -1,6 +1,10 @@
 //! What an operator sees: health, readiness, metrics and logs, and that none of it shows secrets or payloads.
 
+use std::time::Instant;
+
 use serde_json::json;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::broker::Setup;
 use crate::support::client::Client;
@@ -21,6 +25,65 @@ async fn health_and_readiness_are_told() {
         (&ready["status"], &ready["store"], &ready["cluster"]),
         (&json!("ready"), &json!("ok"), &json!("disabled"))
     );
+}
+
+/// Whoever asks whether the broker is ready, and however often, makes it write about once a second.
+#[tokio::test]
+async fn asking_for_readiness_is_no_work() {
+    let broker = Setup::fixture("").start();
+    let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = options.connect().await.expect("the database");
+    // Each look adds one.
+    let mut looks = async || -> i64 {
+        let looks = sqlx::query_scalar("SELECT at_ms FROM probe").fetch_one(&mut database);
+        looks.await.expect("the probe")
+    };
+    let url = broker.http("/readyz");
+    let started = Instant::now();
+    http::get(&url, &[]).await;
+    let before = looks().await;
+
+    for _ in 0..10 {
+        let asked = futures_util::future::join_all((0..20).map(|_| http::get(&url, &[]))).await;
+        assert!(asked.iter().all(|answer| answer.status == 200));
+    }
+
+    let looked = looks().await - before;
+    assert!(
+        looked <= 1 + started.elapsed().as_secs().cast_signed(),
+        "looked {looked} times in {:?}",
+        started.elapsed()
+    );
+}
+
+/// Wrong API keys are looked up a few times for each address, then it has to wait. A server whose key was right goes on.
+#[tokio::test]
+async fn wrong_api_keys_are_slowed_down() {
+    let broker = Setup::fixture("").start();
+    let key = broker.api_key("shop");
+    let publish = async |key: &str| broker.publish(key, "fixture:a", &json!("x")).await;
+    assert_eq!(publish(&key).await.status, 200);
+    let started = Instant::now();
+
+    let mut looked_up = 0;
+    let refused = loop {
+        let answer = publish(&format!("hb_{looked_up}")).await;
+        if answer.status != 401 {
+            break answer;
+        }
+        looked_up += 1;
+        assert!(looked_up < 1_000, "nobody is slowed down");
+    };
+
+    assert_eq!(refused.status, 429);
+    let wait_s: u64 = refused.header("retry-after").and_then(|seconds| seconds.parse().ok()).expect("how long to wait");
+    assert_eq!(wait_s, 1);
+    assert!((20..=21 + started.elapsed().as_secs()).contains(&looked_up), "{looked_up} were looked up");
+    broker.until_metric_is("hotbay_wrong_api_keys_total", looked_up as f64).await;
+    assert_eq!(publish(&key).await.status, 200, "a key that was right before");
+    broker.run(&["key", "revoke", "--name", "shop"]);
+    assert_eq!(publish(&key).await.status, 401, "at once");
+    assert_eq!(publish(&key).await.status, 429);
 }
 
 /// The metrics that were promised are there after a session in which each could happen, and the counts are true.

@@ -41,23 +41,27 @@ impl Setup {
 
     /// The same mount with other ways to its channels: `lines` says which.
     pub fn fixture_mount(lines: &str) -> Self {
+        let key = "[key.default]\nalgorithm = \"HS256\"\nsecret_env = [\"JWT_SECRET\"]\n";
+        Self::config(&format!("listen = \"127.0.0.1:0\"\n{key}")).and_fixture("/ws", lines)
+    }
+
+    /// Adds the mount of the fixture plugin at a path.
+    pub fn and_fixture(mut self, path: &str, lines: &str) -> Self {
         let fixture = component("fixture").display().to_string();
-        Self::config(&format!(
+        let tables = format!(
             r#"
-            listen = "127.0.0.1:0"
-            [key.default]
-            algorithm = "HS256"
-            secret_env = ["JWT_SECRET"]
             [plugin.fixture]
             path = "{fixture}"
             grants = ["kv", "log", "logging", "stats"]
             [mount.fixture]
-            path = "/ws"
+            path = "{path}"
             plugin = "fixture"
             auth = {{ keys = ["default"], tokens = ["query:token"] }}
             {lines}
             "#
-        ))
+        );
+        self.config.push_str(&tables);
+        self
     }
 
     /// Any configuration; `listen` and the data folder are set by flags.

@@ -131,7 +131,9 @@ fn the_example_is_the_contract_of_community_chat() {
     }
     assert!(!mount.has_channel("admin:1"));
     assert_eq!(mount.auth.user_claims, ["sub", "id", "userId"]);
-    assert_eq!(mount.auth.sources.len(), 4);
+    let sources: Vec<String> = mount.auth.sources.iter().map(ToString::to_string).collect();
+    let cookies = ["cookie:__Secure-next-auth.session-token", "cookie:next-auth.session-token"];
+    assert_eq!(sources, [&["header", "query:token", "subprotocol"][..], &cookies].concat());
     assert_eq!(mount.heartbeat, Heartbeat { interval_ms: 30_000, timeout_ms: 65_000 });
     assert_eq!(mount.limits.rate_per_connection, Some(crate::limits::Rate { per_second: 50, burst: 100 }));
     assert_eq!(mount.limits.rate_excess_per_minute_max, 500);

@@ -1,16 +1,16 @@
 //! `hotbay:channel/kv`: the channel's durable state. Reads see, newest first: the batch under way, batches on their way
 //! to the disk, the store.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::limits::{READ_BYTES_MAX, READ_ENTRIES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
+use crate::limits::{READ_ENTRIES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 use crate::plugin::bindings::hotbay::channel::kv;
 use crate::plugin::fault::Fault;
 use crate::plugin::state::State;
+use crate::protocol::overlay::{Overlay, Page};
 
 impl kv::Host for State {
     async fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
@@ -50,48 +50,32 @@ impl kv::Host for State {
     }
 
     async fn scan(&mut self, prefix: String, order: kv::Order, limit: u32) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
-        let (channel, _, _) = self.channel()?;
+        let channel = Arc::clone(self.channel()?.0);
         let limit = limit.min(READ_ENTRIES_MAX);
         let descending = order == kv::Order::Descending;
-        // Each key the batch deleted may take one committed entry away.
-        let deleted = self.effects.state.values().filter(|value| value.is_none()).count() as u32;
-        let channel = Arc::clone(channel);
-        let stored = self.waiting(channel.scan(&prefix, None, descending, limit.saturating_add(deleted))).await?;
-        Ok(merge(stored, &self.effects.state, &prefix, descending, limit))
+        // Each key the batch deleted may take one entry away.
+        let deleted = self.written(&prefix).filter(|(_, value)| value.is_none()).count() as u32;
+        let ask = limit.saturating_add(deleted);
+        let mut answer = Overlay::new(descending, limit);
+        let mut after: Option<String> = None;
+        loop {
+            let below = self.waiting(channel.scan(&prefix, after.as_deref(), descending, ask)).await?;
+            match answer.add(after.as_deref(), Page::of_answer(below, ask), self.written(&prefix)) {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        Ok(answer.into_bounded().into_iter().map(|(key, value)| (key, value.to_vec())).collect())
     }
 }
 
-/// Lays what the batch wrote over what was stored.
-fn merge(
-    stored: Vec<(String, Bytes)>,
-    written: &BTreeMap<String, Option<Bytes>>,
-    prefix: &str,
-    descending: bool,
-    limit: u32,
-) -> Vec<(String, Vec<u8>)> {
-    let mut entries: BTreeMap<String, Option<Bytes>> =
-        stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    let range = (Bound::Included(prefix), Bound::Unbounded);
-    for (key, value) in written.range::<str, _>(range).take_while(|(key, _)| key.starts_with(prefix)) {
-        entries.insert(key.clone(), value.clone());
+impl State {
+    /// What the batch under way wrote to keys with a prefix; `None` is deleted.
+    fn written<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, Option<&'a Bytes>)> {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let written = self.effects.state.range::<str, _>(range).map(|(key, value)| (key.as_str(), value.as_ref()));
+        written.take_while(move |(key, _)| key.starts_with(prefix))
     }
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    let mut take = |(key, value): (String, Option<Bytes>)| {
-        let Some(value) = value else { return true };
-        bytes += key.len() + value.len();
-        if found.len() >= limit as usize || (bytes > READ_BYTES_MAX && !found.is_empty()) {
-            return false;
-        }
-        found.push((key, value.to_vec()));
-        true
-    };
-    if descending {
-        entries.into_iter().rev().all(&mut take);
-    } else {
-        entries.into_iter().all(&mut take);
-    }
-    found
 }
 
 fn check_key(key: &str) -> Result<(), Fault> {

@@ -23,9 +23,10 @@ use self::read::Reader;
 use self::write::SqliteWriter;
 use super::committer::{self, Acquire, KeyChange, Queue};
 use super::{
-    Acquired, ApiKey, ChannelKey, Commit, Committed, DueTimer, LogEntry, Order, Store, StoreError, StoreFuture,
+    Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, LogEntry, Order, Store, StoreError, StoreFuture,
 };
 use crate::protocol::name::ChannelName;
+use crate::protocol::overlay::Page;
 
 /// A store in a SQLite file. See [`Store`].
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Store for SqliteStore {
         after: Option<&'a str>,
         order: Order,
         limit: u32,
-    ) -> StoreFuture<'a, Vec<(String, Bytes)>> {
+    ) -> StoreFuture<'a, Page> {
         Box::pin(self.reader.scan(channel, prefix, after, order, limit))
     }
 
@@ -84,8 +85,8 @@ impl Store for SqliteStore {
         Box::pin(self.reader.read_log(channel, from, before, limit))
     }
 
-    fn due_timers(&self, until_ms: u64, limit: u32) -> StoreFuture<'_, Vec<DueTimer>> {
-        Box::pin(self.reader.due_timers(until_ms, limit))
+    fn due_timers(&self, until_ms: u64, after: Option<DueMark>, limit: u32) -> StoreFuture<'_, DuePage> {
+        Box::pin(self.reader.due_timers(until_ms, after, limit))
     }
 
     fn answer<'a>(

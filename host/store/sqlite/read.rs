@@ -1,5 +1,7 @@
 //! Reads: each on a connection of its own, seeing what was committed when it began.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -8,7 +10,8 @@ use sqlx::{Row, Sqlite, SqliteConnection};
 use super::database::Database;
 use crate::limits::{IDEMPOTENCY_WINDOW_MS, READ_BYTES_MAX};
 use crate::protocol::name::ChannelName;
-use crate::store::{ApiKey, ChannelKey, DueTimer, LogEntry, Order, StoreError};
+use crate::protocol::overlay::Page;
+use crate::store::{ApiKey, ChannelKey, DueMark, DuePage, DueTimer, LogEntry, Order, StoreError};
 
 /// Reads from a SQLite file.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Reader {
         after: Option<&str>,
         order: Order,
         limit: u32,
-    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+    ) -> Result<Page, StoreError> {
         let prefix = prefix.as_bytes();
         let after = after.map(str::as_bytes);
         // The keys asked for are those in [first, end), without `after` itself.
@@ -67,7 +70,9 @@ impl Reader {
             let key = String::from_utf8(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
             Ok((key, bytes(row, 1)?))
         };
-        self.bounded(query, entry, |(key, value)| key.len() + value.len()).await
+        let (entries, whole) = self.bounded(query, entry, |(key, value)| key.len() + value.len()).await?;
+        let complete = whole && entries.len() < limit as usize;
+        Ok(Page { entries, complete })
     }
 
     pub(super) async fn read_log(
@@ -89,24 +94,46 @@ impl Reader {
         .bind(i64::from(limit));
         let entry =
             |row: &SqliteRow| Ok(LogEntry { offset: row.try_get(0)?, at_ms: row.try_get(1)?, data: bytes(row, 2)? });
-        self.bounded(query, entry, |entry| entry.data.len()).await
+        Ok(self.bounded(query, entry, |entry| entry.data.len()).await?.0)
     }
 
-    pub(super) async fn due_timers(&self, until_ms: u64, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
+    pub(super) async fn due_timers(
+        &self,
+        until_ms: u64,
+        after: Option<DueMark>,
+        limit: u32,
+    ) -> Result<DuePage, StoreError> {
+        // In the order of an index, so that a page costs the same wherever it begins.
         let query = sqlx::query(
-            "SELECT channel.tenant, channel.name, due.due_ms FROM \
-             (SELECT channel, min(due_ms) AS due_ms FROM timer WHERE due_ms <= ? \
-             GROUP BY channel ORDER BY 2, 1 LIMIT ?) AS due \
-             JOIN channel ON channel.id = due.channel ORDER BY due.due_ms, due.channel",
+            "SELECT timer.due_ms, timer.channel, channel.tenant, channel.name FROM timer \
+             CROSS JOIN channel ON channel.id = timer.channel \
+             WHERE timer.due_ms <= ? AND (timer.due_ms, timer.channel) > (?, ?) \
+             ORDER BY timer.due_ms, timer.channel LIMIT ?",
         )
         .bind(clamp(until_ms))
+        .bind(after.map_or(-1, |after| clamp(after.due_ms)))
+        .bind(after.map_or(-1, |after| after.channel.0))
         .bind(i64::from(limit));
-        let timer = |row: &SqliteRow| {
-            let channel = ChannelName::new(row.try_get(0)?, row.try_get(1)?);
-            let channel = channel.map_err(|error| sqlx::Error::Decode(error.into()))?;
-            Ok(DueTimer { channel, due_ms: row.try_get(2)? })
-        };
-        self.all(query, timer).await
+        let rows = self
+            .all(query, |row| {
+                let mark = DueMark { due_ms: row.try_get(0)?, channel: ChannelKey(row.try_get(1)?) };
+                // A name that cannot be one, or is not even text, must not keep the others from being woken.
+                let text = |column| row.try_get::<String, _>(column).ok();
+                let name = text(2).zip(text(3)).and_then(|(tenant, name)| ChannelName::new(&tenant, &name).ok());
+                Ok((mark, name))
+            })
+            .await?;
+        let next = rows.last().map(|(mark, _)| *mark).filter(|_| rows.len() >= limit as usize);
+        let mut page = DuePage { next, ..DuePage::default() };
+        let mut seen = HashSet::new();
+        for (mark, name) in rows {
+            match name {
+                _ if !seen.insert(mark.channel) => {}
+                Some(channel) => page.timers.push(DueTimer { channel, due_ms: mark.due_ms }),
+                None => page.skipped += 1,
+            }
+        }
+        Ok(page)
     }
 
     pub(super) async fn answer(
@@ -158,13 +185,14 @@ impl Reader {
         self.run(async |connection| query.fetch_all(connection).await?.iter().map(&decode).collect()).await
     }
 
-    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one.
+    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one; and whether these are all
+    /// rows of the query.
     async fn bounded<T>(
         &self,
         query: Query,
         decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
         bytes: impl Fn(&T) -> usize,
-    ) -> Result<Vec<T>, StoreError> {
+    ) -> Result<(Vec<T>, bool), StoreError> {
         self.run(async |connection| {
             let mut rows = query.fetch(connection);
             let mut found = Vec::new();
@@ -173,11 +201,11 @@ impl Reader {
                 let next = decode(&row)?;
                 total += bytes(&next);
                 if total > READ_BYTES_MAX && !found.is_empty() {
-                    break;
+                    return Ok((found, false));
                 }
                 found.push(next);
             }
-            Ok(found)
+            Ok((found, true))
         })
         .await
     }

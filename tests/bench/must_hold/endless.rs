@@ -1,6 +1,5 @@
 //! What others notice of a plugin in an endless loop in one channel.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,7 +8,6 @@ use tokio::sync::watch;
 use crate::chat::{self, Member};
 use crate::report::percentile_ms;
 use crate::support::broker::{Setup, token};
-use crate::support::component;
 use crate::{Load, Outcome, wire};
 
 /// CPU time a call may take on the mount with the loop: the default.
@@ -31,7 +29,7 @@ pub(crate) struct Endless {
 /// Chat in 10 rooms of 2 without the loop, then with it.
 pub(crate) async fn run(load: &Load) -> Outcome<Endless> {
     let time = load.time(6);
-    let broker = load.start(setup()?)?;
+    let broker = load.start(setup())?;
     let members = chat::join_rooms(broker.address(), 10, 2).await?;
     let (members, _) = chat::open_loop(members, PER_SECOND, Duration::from_secs(1)).await?;
     let (members, without) = chat::open_loop(members, PER_SECOND, time).await?;
@@ -54,24 +52,8 @@ pub(crate) async fn run(load: &Load) -> Outcome<Endless> {
 }
 
 /// The configuration of `make run`, and beside it the fixture plugin, which loops when told to.
-fn setup() -> Outcome<Setup> {
-    let example = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml"))?;
-    let chat = component("community_chat").display().to_string();
-    let example = example.replace("../target/plugins/wasm32-wasip2/release/community_chat.wasm", &chat);
-    let fixture = component("fixture").display().to_string();
-    let beside = format!(
-        r#"
-        [plugin.fixture]
-        path = "{fixture}"
-        grants = ["kv", "log", "logging", "stats"]
-        [mount.fixture]
-        path = "/fixture"
-        plugin = "fixture"
-        channel = "fixture:{{query.channel}}"
-        auth = {{ keys = ["default"], tokens = ["query:token"] }}
-        "#
-    );
-    Ok(chat::unlimited(Setup::config(&(example + &beside))))
+fn setup() -> Setup {
+    chat::unlimited(Setup::example().and_fixture("/fixture", "channel = \"fixture:{query.channel}\""))
 }
 
 /// Sends `loop` again as soon as the one before was stopped and told. The broker closes a member and quarantines a channel

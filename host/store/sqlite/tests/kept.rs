@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Fixture, after, put};
 use crate::limits::IDEMPOTENCY_WINDOW_MS;
-use crate::store::{Answer, ApiKey, DueTimer, Store, StoreError, Writes};
+use crate::store::{Answer, ApiKey, DuePage, DueTimer, Store, StoreError, Writes};
 
 fn saved(data: &'static str) -> Writes {
     Writes { saved: Some(Bytes::from(data)), ..Writes::default() }
@@ -68,7 +68,7 @@ async fn timers_are_due_in_order_and_once_per_channel() {
     let timers = vec![("gone".to_owned(), None), ("unknown".to_owned(), None), set("late", 200)];
     fixture.commit(after(&one, 1), Writes { timers, ..Writes::default() }).await.unwrap();
 
-    let due = async |until_ms, limit| fixture.store.due_timers(until_ms, limit).await.unwrap();
+    let due = async |until_ms, limit| fixture.store.due_timers(until_ms, None, limit).await.unwrap().timers;
 
     let timer = |channel: &str, due_ms| DueTimer { channel: super::name(channel), due_ms };
     assert_eq!(due(98, 10).await, []);
@@ -76,6 +76,58 @@ async fn timers_are_due_in_order_and_once_per_channel() {
     assert_eq!(due(u64::MAX, 10).await, [timer("room:2", 99), timer("room:1", 100), timer("room:3", 400)]);
     assert_eq!(due(1_000, 2).await, [timer("room:2", 99), timer("room:1", 100)]);
     assert_eq!(fixture.acquire("room:1").await.timers, [("early".to_owned(), 100), ("late".to_owned(), 200)]);
+}
+
+/// Goal: whoever is due is found, however many are due before it and however few a page has.
+#[tokio::test]
+async fn pages_of_due_timers_reach_everybody() {
+    let fixture = Fixture::new().await;
+    for (channel, due) in [(1, [10, 20]), (2, [10, 30]), (3, [10, 10]), (4, [20, 40]), (5, [90, 91])] {
+        let acquired = fixture.acquire(&format!("room:{channel}")).await;
+        let timers = vec![("a".to_owned(), Some(due[0])), ("b".to_owned(), Some(due[1]))];
+        fixture.commit(acquired.fence, Writes { timers, ..Writes::default() }).await.unwrap();
+    }
+    for limit in 1..=10 {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = fixture.store.due_timers(50, after, limit).await.unwrap();
+            assert!(page.timers.len() <= limit as usize && page.skipped == 0);
+            found.extend(page.timers);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(found.is_sorted_by_key(|timer| timer.due_ms), "limit {limit}: {found:?}");
+        let mut names: Vec<_> = found.iter().map(|timer| timer.channel.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names, ["room:1", "room:2", "room:3", "room:4"], "limit {limit}");
+    }
+}
+
+/// Goal: a row nobody can read keeps nobody else asleep.
+#[tokio::test]
+async fn due_timers_of_channels_without_a_valid_name_are_skipped_and_counted() {
+    let fixture = Fixture::new().await;
+    for channel in ["room:1", "room:2", "room:3", "room:4"] {
+        let acquired = fixture.acquire(channel).await;
+        let timers = vec![("a".to_owned(), Some(10)), ("b".to_owned(), Some(20))];
+        fixture.commit(acquired.fence, Writes { timers, ..Writes::default() }).await.unwrap();
+    }
+    for damage in [
+        "UPDATE channel SET name = 'not a name' WHERE name = 'room:1'",
+        "UPDATE channel SET tenant = '' WHERE name = 'room:2'",
+        "UPDATE channel SET name = CAST(x'ff' AS TEXT) WHERE name = 'room:3'",
+    ] {
+        sqlx::query(damage).execute(&mut fixture.stranger().await).await.unwrap();
+    }
+
+    let page = fixture.store.due_timers(50, None, 10).await.unwrap();
+
+    let timers = vec![DueTimer { channel: super::name("room:4"), due_ms: 10 }];
+    assert_eq!(page, DuePage { timers, skipped: 3, next: None });
 }
 
 fn answer(key: &str, text: &'static str, at_ms: u64) -> Answer {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Fixture, Random, after, commit};
+use crate::protocol::overlay::Page;
 use crate::store::{Acquired, Order, Store, Writes};
 
 /// Keys around every edge of a range of bytes: empty, NUL, one key beginning another, the last of one, two, three and four bytes.
@@ -67,7 +68,7 @@ async fn state_bytes_are_exact() {
         }
         for (index, (acquired, _, model)) in channels.into_iter().enumerate() {
             let all = fixture.store.scan(acquired.fence.channel, "", None, Order::Ascending, 1_000).await.unwrap();
-            assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
+            assert_eq!(all.entries, model.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
             assert_eq!(fixture.acquire(&format!("room:{index}")).await.state_bytes, bytes(&model), "seed {seed}");
         }
     }
@@ -109,11 +110,14 @@ async fn a_scan_answers_the_keys_with_the_prefix_after_the_cursor_in_order() {
                     (Some(cursor), Order::Ascending) => *key > cursor,
                     (Some(cursor), Order::Descending) => *key < cursor,
                 });
+                // At the limit there may be more.
+                let complete = expected.len() < limit as usize;
                 expected.truncate(limit as usize);
 
                 let found = fixture.store.scan(acquired.fence.channel, prefix, cursor, order, limit).await.unwrap();
 
-                let found: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+                assert_eq!(found.complete, complete, "{prefix:?} after {cursor:?}, {order:?}, {limit}");
+                let found: Vec<&str> = found.entries.iter().map(|(key, _)| key.as_str()).collect();
                 assert_eq!(found, expected, "{prefix:?} after {cursor:?}, {order:?}, {limit}");
             }
         }
@@ -140,11 +144,15 @@ async fn a_scan_is_bounded_by_bytes_but_answers_at_least_one() {
     let state = ["a", "b", "c"].map(|key| (key.to_owned(), Some(large.clone()))).to_vec();
     fixture.commit(acquired.fence, Writes { state, ..Writes::default() }).await.unwrap();
 
-    let first = fixture.store.scan(acquired.fence.channel, "", None, Order::Ascending, 10).await.unwrap();
-    let next = fixture.store.scan(acquired.fence.channel, "", Some("a"), Order::Ascending, 10).await.unwrap();
-
-    assert_eq!(first.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a"]);
-    assert_eq!(next, [("b".to_owned(), large)]);
+    let scan = async |after, limit| {
+        fixture.store.scan(acquired.fence.channel, "", after, Order::Ascending, limit).await.unwrap()
+    };
+    let page = |key: &str, complete| Page { entries: vec![(key.to_owned(), large.clone())], complete };
+    assert_eq!(scan(None, 10).await, page("a", false));
+    assert_eq!(scan(Some("a"), 10).await, page("b", false));
+    assert_eq!(scan(Some("b"), 10).await, page("c", true));
+    assert_eq!(scan(Some("b"), 1).await, page("c", false), "at the limit nobody looked further");
+    assert_eq!(scan(Some("c"), 10).await, Page { entries: Vec::new(), complete: true });
 }
 
 /// Goal: rows beyond the largest prepared statement are neither lost nor doubled.
