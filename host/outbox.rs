@@ -8,11 +8,14 @@
 mod queue;
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio::net::TcpStream;
 
 use crate::outbox::queue::Queue;
@@ -34,8 +37,26 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
-    queue: Queue,
     phase: Phase,
+    /// Absent while nothing waits, which is nearly always: what is looked at for every burst stays small.
+    queue: Option<Box<Queue>>,
+}
+
+impl State {
+    fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
+    }
+
+    /// Nothing waits any more.
+    fn emptied(&mut self) {
+        if self.queue.as_ref().is_some_and(|queue| queue.is_empty() && queue.shed() == 0) {
+            self.queue = None;
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,52 +101,63 @@ impl Outbox {
         if state.phase != Phase::Open {
             return;
         }
-        let written = if state.queue.is_empty() { self.write_now(&mut state, &wire) } else { Some(0) };
+        let written = if state.is_blocked() { Some(0) } else { self.write_now(&mut state, &wire) };
         if let Some(written) = written.filter(|written| *written < wire.len()) {
-            state.queue.push(&Frames::one(wire, delivery), 0..1, written);
+            state.queue().push(&Frames::one(wire, delivery), 0..1, written);
             self.settle(&mut state);
         }
     }
 
     /// Sends frames, all of them.
     pub fn send_frames(&self, frames: &Frames) {
-        let mut state = self.lock();
-        if state.phase != Phase::Open || frames.is_empty() {
-            return;
-        }
-        let written = if state.queue.is_empty() { self.write_now(&mut state, &frames.wire) } else { Some(0) };
-        if let Some(written) = written.filter(|written| *written < frames.wire.len()) {
-            state.queue.push(frames, 0..frames.len(), written);
-            self.settle(&mut state);
-        }
+        self.send_range(frames, 0..frames.len());
     }
 
     /// Sends some frames of a burst.
     pub fn send_slices(&self, burst: &Burst, slices: &[Slice]) {
+        if let [slice] = slices {
+            let (frames, range) = burst.frames(slice);
+            return self.send_range(frames, range);
+        }
         let mut state = self.lock();
         if state.phase != Phase::Open {
             return;
         }
-        let mut slices = slices.iter().map(|slice| burst.frames(slice)).peekable();
-        while state.queue.is_empty() && slices.peek().is_some() {
-            let now: Vec<_> = slices.by_ref().take(SLICES_MAX).collect();
-            let mut wires = [IoSlice::new(&[]); SLICES_MAX];
-            for (wire, (frames, range)) in wires.iter_mut().zip(&now) {
-                *wire = IoSlice::new(&frames.wire[frames.bytes(range)]);
+        for slices in slices.chunks(SLICES_MAX) {
+            let parts = || slices.iter().map(|slice| burst.frames(slice));
+            let mut written = 0;
+            if !state.is_blocked() {
+                let mut wires = [IoSlice::new(&[]); SLICES_MAX];
+                for (wire, (frames, range)) in wires.iter_mut().zip(parts()) {
+                    *wire = IoSlice::new(&frames.wire[frames.bytes(&range)]);
+                }
+                let result = self.stream.try_write_vectored(&wires[..slices.len()]);
+                let Some(count) = self.settle_write(&mut state, result) else { return };
+                written = count;
             }
-            let Some(mut written) = self.write_vectored_now(&mut state, &wires[..now.len()]) else { return };
-            for (frames, range) in now {
+            for (frames, range) in parts() {
                 let len = frames.bytes(&range).len();
                 if written < len {
-                    state.queue.push(frames, range, written);
+                    state.queue().push(frames, range, written);
                 }
                 written = written.saturating_sub(len);
             }
         }
-        for (frames, range) in slices {
-            state.queue.push(frames, range, 0);
+        if state.is_blocked() {
+            self.settle(&mut state);
         }
-        if !state.queue.is_empty() {
+    }
+
+    fn send_range(&self, frames: &Frames, range: Range<u32>) {
+        let mut state = self.lock();
+        if state.phase != Phase::Open || range.is_empty() {
+            return;
+        }
+        let bytes = frames.bytes(&range);
+        let written =
+            if state.is_blocked() { Some(0) } else { self.write_now(&mut state, &frames.wire[bytes.clone()]) };
+        if let Some(written) = written.filter(|written| *written < bytes.len()) {
+            state.queue().push(frames, range, written);
             self.settle(&mut state);
         }
     }
@@ -147,10 +179,10 @@ impl Outbox {
     fn close_locked(&self, state: &mut State, code: u16, reason: &str) {
         state.phase = Phase::Closing(code);
         let wire = encode_close(code, reason);
-        let written = if state.queue.is_empty() { self.write_now(state, &wire) } else { Some(0) };
+        let written = if state.is_blocked() { Some(0) } else { self.write_now(state, &wire) };
         match written {
             Some(written) if written < wire.len() => {
-                state.queue.push(&Frames::one(wire, Delivery::HIGH), 0..1, written);
+                state.queue().push(&Frames::one(wire, Delivery::HIGH), 0..1, written);
             }
             Some(_) => state.phase = Phase::Done(Some(code)),
             None => {} // The socket failed.
@@ -174,12 +206,15 @@ impl Outbox {
 
     /// Bytes that wait.
     pub fn bytes_waiting(&self) -> usize {
-        self.lock().queue.bytes()
+        self.lock().queue.as_ref().map_or(0, |queue| queue.bytes())
     }
 
     /// Frames dropped for this reader since the last question.
     pub fn take_shed(&self) -> u64 {
-        self.lock().queue.take_shed()
+        let mut state = self.lock();
+        let shed = state.queue.as_mut().map_or(0, |queue| queue.take_shed());
+        state.emptied();
+        shed
     }
 
     /// Writes what waits. Called by the connection's task only; it is woken when there is more to do.
@@ -191,8 +226,8 @@ impl Outbox {
                 self.flush(&mut state);
                 match state.phase {
                     Phase::Done(_) => return Progress::Done,
-                    _ if state.queue.is_empty() && state.queue.shed() > 0 => return Progress::Shed,
-                    _ if state.queue.is_empty() => return Progress::Idle,
+                    _ if !state.is_blocked() && state.queue.is_some() => return Progress::Shed,
+                    _ if !state.is_blocked() => return Progress::Idle,
                     Phase::Closing(_) => Progress::Closing,
                     Phase::Open => Progress::Blocked,
                 }
@@ -207,19 +242,20 @@ impl Outbox {
     }
 
     fn flush(&self, state: &mut State) {
-        while !state.queue.is_empty() {
+        while let Some(queue) = state.queue.as_mut().filter(|queue| !queue.is_empty()) {
             let mut wires = [IoSlice::new(&[]); SLICES_MAX];
             let mut count = 0;
-            for (slice, wire) in wires.iter_mut().zip(state.queue.wires()) {
+            for (slice, wire) in wires.iter_mut().zip(queue.wires()) {
                 *slice = IoSlice::new(wire);
                 count += 1;
             }
             match self.stream.try_write_vectored(&wires[..count]) {
-                Ok(written) => state.queue.written(written),
+                Ok(written) => queue.written(written),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.fail(state),
             }
         }
+        state.emptied();
         if let Phase::Closing(code) = state.phase {
             state.phase = Phase::Done(Some(code));
         }
@@ -227,12 +263,12 @@ impl Outbox {
 
     /// Writes what it can and says how much that was; `None` if the socket failed.
     fn write_now(&self, state: &mut State, wire: &[u8]) -> Option<usize> {
-        let result = self.stream.try_write(wire);
-        self.settle_write(state, result)
-    }
-
-    fn write_vectored_now(&self, state: &mut State, wires: &[IoSlice<'_>]) -> Option<usize> {
-        let result = self.stream.try_write_vectored(wires);
+        // Past tokio, whose record of what the socket is ready for is one more thing to look at for each member. Only when the
+        // socket takes nothing must tokio learn of it.
+        let result = match rustix::net::send(&self.stream, wire, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::WOULDBLOCK) => self.stream.try_write(wire),
+            result => result.map_err(io::Error::from),
+        };
         self.settle_write(state, result)
     }
 
@@ -249,12 +285,13 @@ impl Outbox {
 
     /// Holds the bound, and wakes the task that waits for the socket.
     fn settle(&self, state: &mut State) {
-        if state.queue.bytes() > self.bytes_max {
-            state.queue.shed_down_to(self.bytes_max);
+        let queue = state.queue();
+        if queue.bytes() > self.bytes_max {
+            queue.shed_down_to(self.bytes_max);
         }
-        if state.queue.bytes() > self.bytes_max && state.phase == Phase::Open {
+        if queue.bytes() > self.bytes_max && state.phase == Phase::Open {
             // Only what is begun is still owed; the rest would only delay the news.
-            state.queue.drop_all_unbegun();
+            state.queue().drop_all_unbegun();
             metrics::counter!("hotbay_slow_readers_closed_total").increment(1);
             self.close_locked(state, Close::SLOW.code, Close::SLOW.reason);
         }
@@ -262,7 +299,7 @@ impl Outbox {
     }
 
     fn fail(&self, state: &mut State) {
-        state.queue.clear();
+        state.queue = None;
         let code = match state.phase {
             Phase::Open => None,
             Phase::Closing(code) => Some(code),

@@ -51,7 +51,8 @@ struct Actor {
     roster: Roster,
     claim: Option<Claim>,
     instance: Option<(Instance, OwnedSemaphorePermit)>,
-    prepared: HashMap<BatchId, Prepared>,
+    /// A few, oldest first.
+    prepared: Vec<(BatchId, Prepared)>,
     commit: Option<CommitUnderWay>,
     memberships: HashMap<MemberId, Membership>,
     /// Joins that have not run yet: they become members when they do.
@@ -118,7 +119,7 @@ impl Actor {
             roster,
             claim: None,
             instance: None,
-            prepared: HashMap::new(),
+            prepared: Vec::new(),
             commit: None,
             memberships: HashMap::new(),
             joining: HashMap::new(),
@@ -145,8 +146,10 @@ impl Actor {
                 Step::Run(id, batch) => {
                     self.run_batch(id, batch).await;
                     // A channel that never waits must not keep its thread from others.
-                    tokio::task::yield_now().await;
-                    let_others_go_first().await;
+                    if self.channel.mailbox.has_letters() {
+                        tokio::task::yield_now().await;
+                        let_others_go_first().await;
+                    }
                 }
                 Step::Sleep => {
                     if self.sleep().await {

@@ -220,6 +220,11 @@ impl Mailbox {
         rest
     }
 
+    /// Whether something waits.
+    pub(super) fn has_letters(&self) -> bool {
+        !self.lock().letters.is_empty()
+    }
+
     /// Whether the actor has something to look at; registers it to be woken otherwise.
     pub(super) fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
         self.actor.register(cx.waker());

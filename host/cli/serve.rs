@@ -1,6 +1,9 @@
 //! `hotbay serve`: runs the broker until SIGTERM or SIGINT.
 
+use std::io;
+
 use clap::Args;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::welcome::Welcome;
@@ -23,7 +26,7 @@ impl Serve {
         telemetry::start_logging(&config.log).map_err(Failure::usage)?;
         let metrics = telemetry::start_metrics().map_err(Failure::other)?;
         store::describe_metrics();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
+        let runtime = runtime().map_err(Failure::other)?;
         runtime.block_on(async {
             // Before anything is promised, so that no signal is missed.
             let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
@@ -46,4 +49,19 @@ impl Serve {
             }
         })
     }
+}
+
+/// The threads that do the work: one for each core the process may use.
+fn runtime() -> io::Result<Runtime> {
+    /// Every second task comes from the queue all threads share. A thread's own queue holds 256 tasks, and what does not fit goes
+    /// to the shared one, which tokio by itself looks into only now and then: a thousand busy channels would wait for the few
+    /// that stay in the own queue.
+    const GLOBAL_QUEUE_INTERVAL: u32 = 2;
+    let cores = std::thread::available_parallelism()?.get();
+    let mut builder = match cores {
+        // Alone, a thread needs no queue that others could steal from.
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(cores).global_queue_interval(GLOBAL_QUEUE_INTERVAL).enable_all().build()
 }

@@ -12,7 +12,7 @@ use crate::connection::Endpoint;
 use crate::outbox::Outbox;
 use crate::protocol::close::Close;
 use crate::protocol::frame::Delivery;
-use crate::telemetry::now_ms;
+use crate::telemetry::{now_ms, wall_ms};
 
 const TICK_MS: u64 = 100;
 /// Visits further away than the wheel is round are made earlier, and made again.
@@ -74,7 +74,8 @@ impl Pulse {
     /// Does what is due and returns when to come again; `None` when the connection is closed.
     fn visit(&self, now_ms: u64) -> Option<u64> {
         let since_ms = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
-        if self.expires_ms <= now_ms {
+        // A token says when it ends by the time of the world, not by ours, which never goes back.
+        if self.expires_ms <= now_ms && self.expires_ms <= wall_ms() {
             self.outbox.close(Close::EXPIRED);
             return None;
         }

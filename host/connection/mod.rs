@@ -117,6 +117,14 @@ pub async fn run(hub: Arc<Hub>, opened: Opened) {
     Box::pin(linger(pulse.outbox())).await;
 }
 
+/// What a connection does next.
+enum Next {
+    Read,
+    /// It caught up, and is to be told what it missed.
+    Tell,
+    End,
+}
+
 struct Connection {
     hub: Arc<Hub>,
     endpoint: Arc<Endpoint>,
@@ -214,26 +222,26 @@ impl Connection {
             {
                 // A client that never stops must not keep its thread from others.
                 tokio::task::coop::consume_budget().await;
-                match inbound {
-                    // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
-                    Inbound::Message(payload) => Box::pin(self.message(payload)).await,
-                    Inbound::Close(close) => self.outbox.close_with(close.code, ""),
-                }
+                // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
+                Box::pin(self.take(inbound)).await;
             }
             if self.inbox.capacity() > 0 {
                 self.inbox = VecDeque::new(); // Gives the memory of a burst back.
             }
-            self.tell_about_shed_frames().await;
             let (outbox, paused) = (&self.outbox, self.paused);
-            let readable = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
+            let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 // Nothing of the client counts any more; what it is still owed has a time of its own.
-                Progress::Done | Progress::Closing => Poll::Ready(false),
+                Progress::Done | Progress::Closing => Poll::Ready(Next::End),
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
-                Progress::Shed => Poll::Ready(true),
-                Progress::Idle | Progress::Blocked => outbox.stream().poll_read_ready(cx).map(|ready| ready.is_ok()),
+                Progress::Shed => Poll::Ready(Next::Tell),
+                Progress::Idle | Progress::Blocked => {
+                    outbox.stream().poll_read_ready(cx).map(|ready| if ready.is_ok() { Next::Read } else { Next::End })
+                }
             });
-            if !readable.await || !self.read() {
-                return;
+            match progress.await {
+                Next::Read if self.read() => {}
+                Next::Tell => self.tell_about_shed_frames().await,
+                Next::Read | Next::End => return,
             }
         }
     }
@@ -241,14 +249,11 @@ impl Connection {
     /// Reads what the socket has. False at its end.
     fn read(&mut self) -> bool {
         let outbox = Arc::clone(&self.outbox);
-        reader::with_scratch(|scratch| match outbox.stream().try_read(scratch) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.read_bytes(&scratch[..count]);
-                true
-            }
-            Err(e) => e.kind() == std::io::ErrorKind::WouldBlock,
-        })
+        let read = reader::read_socket(outbox.stream(), |bytes| {
+            self.read_bytes(bytes);
+            !bytes.is_empty()
+        });
+        read.unwrap_or_else(|e| e.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     fn read_bytes(&mut self, bytes: &[u8]) {
@@ -256,24 +261,71 @@ impl Connection {
             return;
         }
         let now = now_ms();
-        let replies = self.reader.read(bytes, &mut self.inbox);
-        self.pulse.heard(now, self.reader.is_in_message());
-        if !replies.is_empty() {
-            self.outbox.send(replies, Delivery::HIGH);
-        }
+        reader::with_messages(|messages| {
+            let replies = self.reader.read(bytes, messages);
+            self.pulse.heard(now, self.reader.is_in_message());
+            if !replies.is_empty() {
+                self.outbox.send(replies, Delivery::HIGH);
+            }
+            for inbound in messages.drain(..) {
+                let rest = self.take_at_once(inbound, now);
+                self.inbox.extend(rest);
+            }
+        });
         hot::BYTES_IN.increment(bytes.len() as u64);
     }
 
-    /// Hands one message over. Waits while the channel's mailbox is full, so that the socket is not read meanwhile.
-    async fn message(&mut self, payload: Payload) {
-        hot::MESSAGES_IN.increment(1);
-        if !self.within_rate() {
-            if self.excess.count(now_ms()) > self.endpoint.logic.limits.rate_excess_per_minute_max {
-                return self.outbox.close(Close::RATE);
-            }
-            let why = Refusal::new(RefusalCode::RateLimited, "too many messages; slow down");
-            return self.refuse(&payload, &why).await;
+    /// Hands a message over without waiting, if that can be done: nearly always. What takes longer comes back.
+    fn take_at_once(&mut self, inbound: Inbound, now_ms: u64) -> Option<Inbound> {
+        let Inbound::Message(payload) = inbound else { return Some(inbound) };
+        if !self.inbox.is_empty() || self.paused || self.endpoint.route {
+            return Some(Inbound::Message(payload));
         }
+        hot::MESSAGES_IN.increment(1);
+        if !self.within_rate(now_ms) {
+            return Some(Inbound::OverRate(payload));
+        }
+        let Some(joined) = self.joined.first_mut().filter(|joined| joined.membership.is_active()) else {
+            return Some(Inbound::Admitted(payload));
+        };
+        let letter = Directory::message_letter(self.id, &self.identity, payload);
+        match self.hub.directory.post(&mut joined.channel, letter) {
+            Ok(None) => None,
+            Ok(Some(Letter { event: Event::Message { payload, .. }, .. })) => Some(Inbound::Admitted(payload)),
+            Ok(Some(_)) => None,
+            Err(error) => {
+                self.note(&Err(error));
+                None
+            }
+        }
+    }
+
+    /// Does what came in. Waits while the channel's mailbox is full, so that the socket is not read meanwhile.
+    async fn take(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Message(payload) => {
+                hot::MESSAGES_IN.increment(1);
+                if self.within_rate(now_ms()) {
+                    self.admitted(payload).await;
+                } else {
+                    self.over_rate(payload).await;
+                }
+            }
+            Inbound::Admitted(payload) => self.admitted(payload).await,
+            Inbound::OverRate(payload) => self.over_rate(payload).await,
+            Inbound::Close(close) => self.outbox.close_with(close.code, ""),
+        }
+    }
+
+    async fn over_rate(&mut self, payload: Payload) {
+        if self.excess.count(now_ms()) > self.endpoint.logic.limits.rate_excess_per_minute_max {
+            return self.outbox.close(Close::RATE);
+        }
+        let why = Refusal::new(RefusalCode::RateLimited, "too many messages; slow down");
+        self.refuse(&payload, &why).await;
+    }
+
+    async fn admitted(&mut self, payload: Payload) {
         if self.endpoint.route {
             self.route(payload).await;
         } else {
@@ -403,10 +455,9 @@ impl Connection {
         }
     }
 
-    fn within_rate(&mut self) -> bool {
-        let now = now_ms();
-        let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now));
-        own && self.endpoint.user_rates.take(&self.identity, now)
+    fn within_rate(&mut self, now_ms: u64) -> bool {
+        let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now_ms));
+        own && self.endpoint.user_rates.take(&self.identity, now_ms)
     }
 }
 
@@ -466,7 +517,7 @@ async fn linger(outbox: &Outbox) {
     let read = async {
         loop {
             let ready = std::future::poll_fn(|cx| outbox.stream().poll_read_ready(cx)).await;
-            let read = reader::with_scratch(|scratch| outbox.stream().try_read(scratch));
+            let read = reader::read_socket(outbox.stream(), <[u8]>::len);
             match (ready, read) {
                 (Ok(()), Ok(count)) if count > 0 => {}
                 (Ok(()), Err(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}

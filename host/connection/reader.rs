@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tungstenite::Message;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -22,17 +24,38 @@ const READ_BUFFER_BYTES: usize = 128;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+    static MESSAGES: RefCell<VecDeque<Inbound>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Lends this thread's buffer for one read of a socket.
-pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    SCRATCH.with_borrow_mut(|scratch| work(scratch))
+/// Reads what a socket has, at most this thread's buffer full. 0 at its end.
+///
+/// # Errors
+/// `WouldBlock` if there is nothing.
+pub(super) fn read_socket<T>(stream: &TcpStream, work: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let count = stream.try_read(scratch)?;
+        if 0 < count && count < scratch.len() {
+            // The socket is empty now, and epoll reports what comes next: tokio need not ask it again to find that out. This
+            // makes tokio forget that the socket is readable, unless news of it came meanwhile.
+            drop(stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into())));
+        }
+        Ok(work(&scratch[..count]))
+    })
+}
+
+/// Lends this thread's queue for the messages of one read; it is empty at first.
+pub(super) fn with_messages<T>(work: impl FnOnce(&mut VecDeque<Inbound>) -> T) -> T {
+    MESSAGES.with_borrow_mut(work)
 }
 
 /// What came in.
 pub(super) enum Inbound {
     /// A whole message.
     Message(Payload),
+    /// The same, and it was counted and is within the client's rates.
+    Admitted(Payload),
+    /// The same, and it is over them.
+    OverRate(Payload),
     /// The client closed, or broke the protocol: answer with this code and end.
     Close(Close),
 }

@@ -141,12 +141,6 @@ impl Queue {
         dropped
     }
 
-    /// Gives up everything.
-    pub(super) fn clear(&mut self) {
-        self.entries = VecDeque::new();
-        self.bytes = 0;
-    }
-
     /// Frames given up that the reader was not told about.
     pub(super) fn shed(&self) -> u64 {
         self.shed

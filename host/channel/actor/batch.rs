@@ -61,7 +61,7 @@ impl Actor {
                     .collect();
                 let prepared = self.prepare(batch, effects, changes);
                 let wrote = prepared.commit.is_some();
-                self.prepared.insert(id, prepared);
+                self.prepared.push((id, prepared));
                 self.core.ran(wrote, timers)
             }
             Err(fault) => {
@@ -109,9 +109,14 @@ impl Actor {
         }
     }
 
+    pub(super) fn take_prepared(&mut self, id: BatchId) -> Option<Prepared> {
+        let at = self.prepared.iter().position(|(prepared, _)| *prepared == id)?;
+        Some(self.prepared.remove(at).1)
+    }
+
     /// The writes of a batch were given up: it leaves no trace.
     pub(super) fn discard(&mut self, id: BatchId) {
-        if let Some(prepared) = self.prepared.remove(&id) {
+        if let Some(prepared) = self.take_prepared(id) {
             self.take_back(prepared.joined.into_iter());
         }
     }
@@ -225,7 +230,7 @@ impl Actor {
 
     /// Lets a batch out: frames first, then what follows from it.
     pub(super) async fn release(&mut self, id: BatchId) {
-        let Some(prepared) = self.prepared.get_mut(&id) else { return };
+        let Some((_, prepared)) = self.prepared.iter_mut().find(|(prepared, _)| *prepared == id) else { return };
         let plan = std::mem::take(&mut prepared.plan);
         // With durability `none` the writes are still on their way: keep them until they are committed.
         let keep = prepared.commit.is_some() && self.channel.logic.durability == crate::store::Durability::None;
@@ -237,7 +242,7 @@ impl Actor {
         prepared.joined.clear(); // They are members now, whatever becomes of the writes.
         let (epoch, seq) = prepared.position;
         if !keep {
-            self.prepared.remove(&id);
+            drop(self.take_prepared(id));
         }
         if !plan.is_empty() {
             plan.send().await;

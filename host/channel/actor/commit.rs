@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::channel::actor::Actor;
 use crate::channel::core::{BatchId, CommitFailure, Output};
-use crate::store::{Committed, StoreError};
+use crate::store::{Commit, Committed, StoreError};
 use crate::telemetry::{hot, now_ms};
 
 pub(super) struct CommitUnderWay {
@@ -44,7 +44,7 @@ impl CommitUnderWay {
 impl Actor {
     /// Submits the writes of a batch, at once or later.
     pub(super) fn submit(&mut self, id: BatchId, pause_ms: Option<u64>) {
-        let Some(commit) = self.prepared.get(&id).and_then(|prepared| prepared.commit.clone()) else { return };
+        let Some(commit) = self.commit_of(id) else { return };
         let now = Instant::now();
         let (started, give_up) = match self.commit.take() {
             Some(earlier) if earlier.id == id => (earlier.started, earlier.give_up),
@@ -59,6 +59,10 @@ impl Actor {
             commit.outcome = Some(outcome);
         }
         self.commit = Some(commit);
+    }
+
+    fn commit_of(&self, id: BatchId) -> Option<Arc<Commit>> {
+        self.prepared.iter().find(|(prepared, _)| *prepared == id)?.1.commit.clone()
     }
 
     /// The outcome of the commit under way, if it is there.
@@ -105,7 +109,7 @@ impl Actor {
         self.carry_out(out).await;
         if !again {
             // Released by now; or long ago, where nothing waits for a commit.
-            self.prepared.remove(&id);
+            drop(self.take_prepared(id));
         }
     }
 }
