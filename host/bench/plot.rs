@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::BenchError;
 use super::latency::Point;
@@ -79,16 +78,9 @@ fn paint(svg: &mut String, title: &str, curves: &[Series]) -> Result<(), Box<dyn
         let style = colour.stroke_width(3);
         chart
             .draw_series(LineSeries::new(line.iter().copied(), style))?
-            .label(*name)
+            .label(legend(name, line))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
-        if let Some(end) = line.last() {
-            let anchor = Pos::new(HPos::Right, VPos::Bottom);
-            let text = TextStyle::from((FONT, 14).into_font()).color(colour).pos(anchor);
-            let slowest = Text::new(format!("max {}", time_words(end.1)), (0, -8), text);
-            chart.draw_series(std::iter::once(
-                EmptyElement::at(*end) + Circle::new((0, 0), 4, colour.filled()) + slowest,
-            ))?;
-        }
+        chart.draw_series(line.last().map(|slowest| Circle::new(*slowest, 4, colour.filled())))?;
     }
     chart
         .configure_series_labels()
@@ -144,6 +136,12 @@ fn line(points: &[Point]) -> Vec<(f64, f64)> {
     let last = points.iter().filter(|point| point.share < 1.0).map(|point| nines(point.share)).fold(0.0, f64::max);
     let place = |share: f64| if share < 1.0 { nines(share) } else { last + 0.05 };
     points.iter().map(|point| (place(point.share), point.ms.max(1e-6).log10())).collect()
+}
+
+/// A curve's name, and how long the slowest took.
+fn legend(name: &str, line: &[(f64, f64)]) -> String {
+    let slowest = line.last().map(|(_, height)| format!(", max {}", time_words(*height)));
+    format!("{name}{}", slowest.unwrap_or_default())
 }
 
 fn nines(share: f64) -> f64 {
