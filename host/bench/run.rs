@@ -98,11 +98,13 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report, B
         }
     };
     measured.connect_ns = connect_ns;
-    if let (Some(server), Some(process)) = (&mut server, process) {
-        server.measure_cpu_ns = measured.server.map_or(0, |server| server.measure_cpu_ns);
-        server.after = process.memory()?;
-    }
-    measured.server = server;
+    measured.server = match (server, &measured.server, process.map(Process::memory)) {
+        (Some(server), Some(load), Some(Ok(after))) => {
+            Some(ServerUse { measure_cpu_ns: load.measure_cpu_ns, after, ..server })
+        }
+        // It was there when this began. Whatever became of it, the report says what was lost.
+        _ => None,
+    };
     Ok(Report::new(&plan, &generator.tally, &measured))
 }
 
@@ -206,7 +208,7 @@ impl<'p> Load<'p> {
                 break begun;
             }
             if self.begun.is_none() && now_ns >= self.measure_ns {
-                self.begun = Some(self.begin(generator, process)?);
+                self.begun = Some(self.begin(generator, process));
             }
             if now_ns >= self.look_ns {
                 self.look(generator, now_ns);
@@ -234,7 +236,8 @@ impl<'p> Load<'p> {
             late_ns_max: self.pace.as_mut().map_or(0, Pace::take_late_ns_max),
             server: match (process, begun.cpu) {
                 (Some(process), Some(cpu)) => {
-                    Some(ServerUse { measure_cpu_ns: process.cpu()?.since(&cpu), ..ServerUse::default() })
+                    let used = process.cpu().map(|now| now.since(&cpu));
+                    used.ok().map(|measure_cpu_ns| ServerUse { measure_cpu_ns, ..ServerUse::default() })
                 }
                 _ => None,
             },
@@ -243,14 +246,14 @@ impl<'p> Load<'p> {
         Ok(measured)
     }
 
-    fn begin(&mut self, generator: &mut Generator<'_>, process: Option<Process>) -> Result<Begun, BenchError> {
+    fn begin(&mut self, generator: &mut Generator<'_>, process: Option<Process>) -> Begun {
         if let Some(pace) = &mut self.pace {
             pace.take_late_ns_max();
         }
         let at_ns = generator.now_ns();
         generator.tally.record_from_ns = at_ns;
-        let cpu = process.map(Process::cpu).transpose()?;
-        Ok(Begun { at_ns, counts: generator.tally.counts, own_cpu_ns: own_cpu_ns(), cpu })
+        let cpu = process.and_then(|process| process.cpu().ok());
+        Begun { at_ns, counts: generator.tally.counts, own_cpu_ns: own_cpu_ns(), cpu }
     }
 
     /// Open loop: everything that is due, the rooms taking turns.

@@ -1,6 +1,7 @@
 //! `hotbay bench` against a real broker with `examples/bench.toml`: every scenario for about a second, and that what it
 //! counts adds up; and what it says when it cannot measure.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -82,7 +83,8 @@ fn every_scenario_counts_what_it_sent() {
 
     let open = measure(&broker, "fan-out", relay, &["--members", "5", "--rate", "200", "--bytes", "5000"]);
     let published = open["load"]["published"].as_u64().expect("a count");
-    assert!((100..=180).contains(&published), "{published} published in 0.7 s at 200/s");
+    // All that is due until the end of the measurement, warm-up included; fewer if the machine is busy.
+    assert!((1..=161).contains(&published), "{published} published in 0.8 s at 200/s");
     // How many are under way depends on the machine, and has no bound but what was published before and in it.
     adds_up(&open, 5, 160);
 
@@ -157,4 +159,32 @@ fn tokens_are_carried() {
     std::fs::write(&file, tokens.join("\n")).expect("a file");
     let file = file.display().to_string();
     measure(&broker, "connect", path, &["--connections", "4", "--tokens", &file, "--token-in", "query"]);
+}
+
+/// A server that ends, as soon as it has answered the first request, is reported with what was lost; the exit code is 1.
+#[test]
+fn a_server_that_ends_is_reported() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", listener.local_addr().expect("its address"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        let mut request = [0; 4_096];
+        assert!(stream.read(&mut request).expect("a request") > 0);
+        stream.write_all(answer.as_bytes()).expect("an answer");
+        assert!(stream.read(&mut request).expect("a message") > 0);
+        // 1013, and a frame cut in two after that.
+        stream.write_all(b"\x88\x0c\x03\xf5overloaded\x81\x05he").expect("a close");
+    });
+
+    let times = ["--seconds", "0.5", "--warm-up-seconds", "0", "--settle-seconds", "0", "--drain-seconds", "0.1"];
+    let output = bench("echo", &url, &[&times[..], &["--connections", "1"]].concat());
+
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    for word in ["1 deliveries are missing", "1 connections ended", "close code 1013 overloaded"] {
+        assert!(err.contains(word), "{word:?} is missing: {err}");
+    }
+    server.join().expect("the server");
 }
