@@ -4,9 +4,10 @@ CARGO     ?= cargo
 HOTBAY    := target/release/hotbay
 CONFIG    ?= examples/hotbay.toml
 RUN_ARGS  ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration needs soak bench clean
+.PHONY: help run build toolchain plugins test check unit integration needs soak bench bench-peers bench-inside clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +54,13 @@ soak: plugins ## the crash test with 200 kills, the simulator with many more see
 bench: plugins ## measure what must hold, on this machine
 	$(CARGO) bench --locked --bench must_hold
 
+bench-peers: plugins ## measure Hotbay beside other servers, with `hotbay bench`; needs Node.js and two cores
+	cd tests/bench/peers && npm ci --no-audit --no-fund --loglevel=error
+	$(CARGO) bench --locked --bench peers -- $(BENCH_ARGS)
+
+bench-inside: plugins ## measure the parts of a message's way, within one process
+	$(CARGO) bench --locked --bench inside -- $(BENCH_ARGS)
+
 clean: ## remove everything that was built, but not ./data
 	$(CARGO) clean
-	rm -rf tests/*/node_modules
+	rm -rf tests/*/node_modules tests/bench/peers/node_modules

@@ -20,6 +20,7 @@
 //! - [`fanout`] and [`outbox`] bring frames to members: encoded once, one lock and one system call per member and batch.
 //! - [`broker`] builds and stops all of this in order; [`config`] and [`cli`] say how; [`limits`] bounds everything.
 //! - [`protocol`] has the words all of them share.
+//! - [`bench`] puts a running broker under load, from outside: it knows nothing of the rest, and only [`cli`] knows it.
 //!
 //! Who may import whom is checked by `tests/tidy.rs`: `main → cli → broker → everything`;
 //! `server → connection → channel → {plugin, fanout, store}`; `fanout, connection → outbox`; `server, connection → auth`;
@@ -27,6 +28,7 @@
 //! [`plugin`], `sqlx` in [`store`], `jsonwebtoken` in [`auth`], `tungstenite` in [`connection`].
 
 pub mod auth;
+pub mod bench;
 pub mod broker;
 pub mod channel;
 pub mod cli;

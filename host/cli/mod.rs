@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Results go to stdout, errors to stderr; exit code 2 means that the
 //! configuration or the arguments are wrong, 1 that something else failed.
 
+mod bench;
 mod check_config;
 mod compile_worker;
 mod key;
@@ -30,6 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Bench(Box<bench::Bench>),
     CheckConfig(check_config::CheckConfig),
     Token(token::Token),
     #[command(subcommand)]
@@ -45,6 +47,7 @@ impl Cli {
     pub fn run(self, environment: &Environment) -> ExitCode {
         let done = match self.command {
             Command::Serve(command) => command.run(environment),
+            Command::Bench(command) => command.run(),
             Command::CheckConfig(command) => command.run(environment),
             Command::Key(command) => command.run(environment),
             Command::Plugin(command) => command.run(),

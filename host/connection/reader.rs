@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tungstenite::Message;
@@ -27,19 +28,25 @@ thread_local! {
     static MESSAGES: RefCell<VecDeque<Inbound>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Reads what a socket has, at most this thread's buffer full. 0 at its end.
+/// Reads what a socket has, at most this thread's buffer full, and hands it on; nothing at its end.
 ///
 /// # Errors
 /// `WouldBlock` if there is nothing.
 pub(super) fn read_socket<T>(stream: &TcpStream, work: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let count = stream.try_read(scratch)?;
-        if 0 < count && count < scratch.len() {
-            // The socket is empty now, and epoll reports what comes next: tokio need not ask it again to find that out. This
-            // makes tokio forget that the socket is readable, unless news of it came meanwhile.
-            drop(stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into())));
+        let mut read = None;
+        let result = stream.try_io(Interest::READABLE, || {
+            let (count, _) = rustix::net::recv(stream, &mut **scratch, RecvFlags::empty())?;
+            read = Some(count);
+            // A buffer that is not full means that the socket is empty now, and epoll reports what comes next. So tokio forgets
+            // that it is readable, unless it heard otherwise meanwhile, and need not ask the socket to find that out.
+            let drained = 0 < count && count < scratch.len();
+            if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match read {
+            Some(count) => Ok(work(&scratch[..count])),
+            None => Err(result.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into())),
         }
-        Ok(work(&scratch[..count]))
     })
 }
 

@@ -36,7 +36,6 @@ async fn every_frame_to_a_slow_reader_arrives_or_is_counted_and_told() {
     let mut slow = join_narrow(&broker, &fixture_path(&broker, "slow", "a")).await;
 
     let sent = flood_until_shed(&broker, &mut sender).await;
-    let shed = broker.metric("hotbay_outbox_shed_total").await;
     let mut arrived = 0.0;
     let told = loop {
         let text = slow.text().await;
@@ -48,6 +47,8 @@ async fn every_frame_to_a_slow_reader_arrives_or_is_counted_and_told() {
         }
     };
 
+    // Now, not before: the last frame may reach the sender, who waits for it, before the outbox of the slow reader.
+    let shed = broker.metric("hotbay_outbox_shed_total").await;
     let lost = sent as f64 - arrived - shed;
     assert!(lost.abs() < 0.5, "{lost} of {sent} frames were lost and not counted: {arrived} arrived, {shed} were shed");
     assert!(told.starts_with("refused lost"), "{told}");
@@ -170,7 +171,7 @@ async fn a_flood_into_a_slow_plugin_loses_nothing() {
 /// A flooded channel does not hold up another one, nor plain HTTP.
 #[tokio::test]
 async fn a_busy_channel_does_not_hold_up_another() {
-    let broker = Setup::fixture("limits.cpu_ms_max = 3000").start();
+    let broker = Setup::fixture("limits.cpu_ms_max = 1000").start();
     let mut calm = broker.connect("/ws?channel=calm", "calm").await;
     let mut busy = broker.connect("/ws?channel=busy", "busy").await;
     busy.send_text("loop").await;
