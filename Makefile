@@ -7,7 +7,7 @@ RUN_ARGS  ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration needs soak bench bench-peers bench-inside clean
+.PHONY: help run build toolchain plugins test check unit integration needs soak bench bench-peers bench-tax bench-inside clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,11 @@ bench: plugins ## measure what must hold, on this machine
 bench-peers: plugins ## measure Hotbay beside other servers, with `hotbay bench`; needs Node.js and two cores
 	cd tests/bench/peers && npm ci --no-audit --no-fund --loglevel=error
 	$(CARGO) bench --locked --bench peers -- $(BENCH_ARGS)
+
+bench-tax: plugins ## measure what WebAssembly costs: the relay plugin beside the same relay as native code
+	$(CARGO) build --release --locked --bin hotbay --features native-relay
+	mkdir -p target/bench && mv $(HOTBAY) target/bench/hotbay-native
+	$(CARGO) bench --locked --bench peers -- --peers=hotbay,hotbay-other --broker=target/bench/hotbay-native fan-out rooms $(BENCH_ARGS)
 
 bench-inside: plugins ## measure the parts of a message's way, within one process
 	$(CARGO) bench --locked --bench inside -- $(BENCH_ARGS)

@@ -130,11 +130,13 @@ impl Actor {
         }
     }
 
+    /// What takes a moment is boxed: an actor that waits, as most do most of the time, must not hold room for it; and the
+    /// memory it gets is that which another actor just gave back, and still in the processor's cache.
     async fn run(mut self) {
         loop {
             // What is on disk leaves before anything new is begun.
             if let Some(result) = self.finished_commit() {
-                self.commit_came_back(result).await;
+                Box::pin(self.commit_came_back(result)).await;
             }
             self.empty_mailbox().await;
             // Clients that went away wait for nothing.
@@ -142,9 +144,9 @@ impl Actor {
             let busy = !self.requests.is_empty() || self.courier.is_busy();
             let idle_ms = self.directory.idle_ms(&self.channel.logic);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
-                Step::Start => self.start().await,
+                Step::Start => Box::pin(self.start()).await,
                 Step::Run(id, batch) => {
-                    self.run_batch(id, batch).await;
+                    Box::pin(self.run_batch(id, batch)).await;
                     // A channel that never waits must not keep its thread from others.
                     if self.channel.mailbox.has_letters() {
                         tokio::task::yield_now().await;
@@ -152,7 +154,7 @@ impl Actor {
                     }
                 }
                 Step::Sleep => {
-                    if self.sleep().await {
+                    if Box::pin(self.sleep()).await {
                         return;
                     }
                 }
@@ -189,7 +191,7 @@ impl Actor {
         if self.core.quarantine(now).is_some() {
             let mut out = Vec::new();
             self.core.refuse_waiting(&mut out);
-            self.carry_out(out).await;
+            Box::pin(self.carry_out(out)).await;
         }
     }
 
@@ -200,14 +202,14 @@ impl Actor {
                 if !membership.is_active() {
                     // The join before this one was refused after this one was sent.
                     let why = Refusal::new(RefusalCode::Unavailable, "an earlier join was refused; join again");
-                    self.tell(&recipient, &letter.event, &why).await;
+                    Box::pin(self.tell(&recipient, &letter.event, &why)).await;
                     return None;
                 }
                 let members_max = self.channel.logic.limits.members_per_channel_max;
                 if self.with_roster(|roster| roster.len()) >= members_max {
                     membership.end();
                     let why = Refusal::new(RefusalCode::Unavailable, "the channel is full");
-                    self.tell(&recipient, &letter.event, &why).await;
+                    Box::pin(self.tell(&recipient, &letter.event, &why)).await;
                     return None;
                 }
                 self.memberships.insert(*member, membership);
@@ -358,8 +360,8 @@ impl Actor {
             News::Mailbox => let_others_go_first().await,
             News::Time => {}
             News::Stop => self.core.stop(),
-            News::Commit(result) => self.commit_came_back(result).await,
-            News::CommitDue => self.commit_is_due().await,
+            News::Commit(result) => Box::pin(self.commit_came_back(result)).await,
+            News::CommitDue => Box::pin(self.commit_is_due()).await,
         }
     }
 
@@ -377,8 +379,8 @@ impl Actor {
                 Output::CommitAgain(id, pause_ms) => self.submit(id, Some(pause_ms)),
                 Output::Release(id) => self.release(id).await,
                 Output::Discard(id) => self.discard(id),
-                Output::Refuse(event, code) => self.refuse(event, code).await,
-                Output::Unsure(event) => self.tell_unsure(event).await,
+                Output::Refuse(event, code) => Box::pin(self.refuse(event, code)).await,
+                Output::Unsure(event) => Box::pin(self.tell_unsure(event)).await,
                 Output::CloseMember(member) => {
                     let theirs = closing.iter().filter(|recipient| recipient.member == member);
                     theirs.for_each(|recipient| recipient.outbox.close(Close::FAULT));

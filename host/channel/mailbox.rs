@@ -181,6 +181,7 @@ impl Mailbox {
     /// The actor is gone without a word: here is what waited for it; the next letter starts another one.
     pub(super) fn abandon(&self) -> impl Iterator<Item = Letter> {
         let abandoned = std::mem::take(&mut *self.lock());
+        drop(self.actor.take());
         abandoned.waiting.into_iter().for_each(Waker::wake);
         abandoned.letters.into_iter()
     }
@@ -242,6 +243,8 @@ impl Mailbox {
             return Err(roster);
         }
         state.phase = Phase::Asleep(roster);
+        // The waker keeps the whole task in memory, ended or not.
+        drop(self.actor.take());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod reader;
 mod scan;
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,18 +104,24 @@ pub async fn refuse(stream: TcpStream, close: Close) {
     linger(&outbox).await;
 }
 
-/// Runs a connection to its end.
-pub async fn run(hub: Arc<Hub>, opened: Opened) {
-    let early = opened.early.clone();
-    let mut connection = Connection::new(&hub, opened);
-    if Box::pin(connection.join_at_once()).await {
-        connection.read_bytes(&early);
-        connection.serve().await;
+/// Runs a connection to its end; `counted` is held until then. Not an `async fn`: its arguments would stay in the future, which
+/// every idle connection is.
+pub fn run<C: Send>(hub: &Arc<Hub>, opened: Opened, counted: C) -> impl Future<Output = ()> + Send + use<C> {
+    let early = (!opened.early.is_empty()).then(|| Box::new(opened.early.clone()));
+    let mut connection = Connection::new(hub, opened);
+    async move {
+        if Box::pin(connection.join_at_once()).await {
+            if let Some(early) = early {
+                connection.read_bytes(&early);
+            }
+            connection.serve().await;
+        }
+        // While it exists, the clock knows of the connection, and a broker that stops waits for it.
+        let pulse = Arc::clone(&connection.pulse);
+        drop(connection);
+        Box::pin(linger(pulse.outbox())).await;
+        drop((pulse, counted));
     }
-    // While it exists, the clock knows of the connection, and a broker that stops waits for it.
-    let pulse = Arc::clone(&connection.pulse);
-    drop(connection);
-    Box::pin(linger(pulse.outbox())).await;
 }
 
 /// What a connection does next.
@@ -192,7 +199,11 @@ impl Connection {
         }
         if let Some(name) = channel {
             match self.hub.directory.get(&name, &self.endpoint.logic) {
-                Ok(channel) => self.joined.push(Joined { channel, membership: Membership::begin() }),
+                Ok(channel) => {
+                    // Exactly: most connections join one channel, and there are many of them.
+                    self.joined.reserve_exact(1);
+                    self.joined.push(Joined { channel, membership: Membership::begin() });
+                }
                 Err(error) => {
                     tracing::warn!(channel = %name, %error, "a connection could not join its channel");
                     self.outbox.close(Close::INTERNAL);

@@ -23,6 +23,8 @@ pub struct Instance {
     store: Store<State>,
     bindings: Bindings,
     ran: Duration,
+    #[cfg(feature = "native-relay")]
+    is_native: bool,
 }
 
 /// What `open` is told about the channel.
@@ -54,7 +56,13 @@ impl Instance {
         state::bound(&mut store);
         state::start_clock(&mut store);
         let bindings = plugin.pre().instantiate_async(&mut store).await.map_err(|error| Fault::from_start(&error))?;
-        Ok(Self { store, bindings, ran: Duration::ZERO })
+        Ok(Self {
+            store,
+            bindings,
+            ran: Duration::ZERO,
+            #[cfg(feature = "native-relay")]
+            is_native: plugin.name() == crate::plugin::native::NAME,
+        })
     }
 
     /// Calls `open`. Its effects stay buffered: they come out with those of the first batch.
@@ -83,6 +91,10 @@ impl Instance {
     /// # Errors
     /// If the plugin fails or breaks a bound: then there are no effects.
     pub async fn handle(&mut self, channel: Arc<dyn Channel>, batch: &Arc<Batch>) -> Result<Effects, Fault> {
+        #[cfg(feature = "native-relay")]
+        if self.is_native {
+            return crate::plugin::native::handle(batch, &self.store.data().limits);
+        }
         let requests: Vec<_> = batch.events.iter().filter_map(convert::pairs_of).collect();
         let mut pairs = requests.iter();
         let events = batch.events.iter().map(|event| convert::event(event, &mut pairs));

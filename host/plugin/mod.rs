@@ -14,6 +14,8 @@ mod fault;
 mod imports;
 pub mod inspect;
 mod instance;
+#[cfg(feature = "native-relay")]
+mod native;
 mod router;
 mod state;
 

@@ -192,7 +192,7 @@ pub(super) fn bound(store: &mut Store<State>) {
     const HANDLES_MAX: usize = 1_000;
     const HOSTCALL_SLACK_BYTES: usize = 64 << 10;
     /// How long a call may run before it has to leave every other tick to others.
-    const PATIENCE: Duration = TICK.saturating_mul(5);
+    const PATIENCE: Duration = TICK.saturating_mul(2);
     let limits = Arc::clone(&store.data().limits);
     store.limiter(|state| state);
     store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);

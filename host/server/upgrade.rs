@@ -60,7 +60,7 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     }
     let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
-    telemetry::spawn("connection", opening.run(on_upgrade));
+    telemetry::spawn("upgrade", opening.run(on_upgrade));
     accepted
 }
 
@@ -93,9 +93,8 @@ impl Opening {
             return endpoint.logic.census.disconnect(&identity, None);
         };
         let opened = Opened { stream, early, identity, endpoint, channel, quiet };
-        // On the heap, so that what came before does not stay for as long as the connection.
-        Box::pin(connection::run(hub, opened)).await;
-        drop((slot, socket_slot));
+        // A task of its own, so that nothing of this one stays for as long as the connection.
+        telemetry::spawn("connection", connection::run(&hub, opened, (slot, socket_slot)));
     }
 }
 

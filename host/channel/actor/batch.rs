@@ -254,7 +254,7 @@ impl Actor {
             .collect();
         for (event, why) in &rejects {
             if let Some(event) = batch.events.get(*event as usize) {
-                self.reject(event, why).await;
+                Box::pin(self.reject(event, why)).await;
             }
         }
         for (request, response) in responses {
