@@ -538,28 +538,3 @@ async fn linger(outbox: &Outbox) {
     };
     drop(tokio::time::timeout(LINGER, read).await);
 }
-
-#[cfg(test)]
-mod sizes {
-    use super::*;
-    #[test]
-    fn sizes() {
-        eprintln!("Connection {}", size_of::<Connection>());
-        eprintln!("Reader {}", size_of::<Reader>());
-        eprintln!("Machine {}", size_of::<tungstenite::protocol::WebSocketContext>());
-        eprintln!("Outbox {}", size_of::<Outbox>());
-        eprintln!("Pulse {}", size_of::<Pulse>());
-        eprintln!("Opened {}", size_of::<Opened>());
-        eprintln!("Recipient {}", size_of::<Recipient>());
-        fn fut<F: Future>(_: impl FnOnce(Arc<Hub>, Opened) -> F) -> usize {
-            size_of::<F>()
-        }
-        eprintln!("run {}", fut(run));
-        fn fut2<F: Future>(_: impl FnOnce(&'static mut Connection) -> F) -> usize {
-            size_of::<F>()
-        }
-        eprintln!("serve {}", fut2(Connection::serve));
-        eprintln!("tell {}", fut2(|c: &'static mut Connection| c.tell_about_shed_frames()));
-        eprintln!("join_at_once {}", fut2(Connection::join_at_once));
-    }
-}

@@ -12,6 +12,7 @@ use crate::plugin::bindings::exports::hotbay::channel::handler as wit;
 use crate::plugin::convert;
 use crate::plugin::effects::Effects;
 use crate::plugin::fault::Fault;
+use crate::plugin::lane::Lane;
 use crate::plugin::state::{self, Call, Channel, State};
 use crate::protocol::event::Batch;
 use crate::protocol::frame::Payload;
@@ -23,6 +24,7 @@ pub struct Instance {
     store: Store<State>,
     bindings: Bindings,
     ran: Duration,
+    lane: Arc<Lane>,
     #[cfg(feature = "native-relay")]
     is_native: bool,
 }
@@ -60,6 +62,7 @@ impl Instance {
             store,
             bindings,
             ran: Duration::ZERO,
+            lane: Arc::clone(plugin.lane()),
             #[cfg(feature = "native-relay")]
             is_native: plugin.name() == crate::plugin::native::NAME,
         })
@@ -86,11 +89,25 @@ impl Instance {
         }
     }
 
-    /// Calls `handle` with a batch and returns its effects.
-    ///
-    /// # Errors
-    /// If the plugin fails or breaks a bound: then there are no effects.
-    pub async fn handle(&mut self, channel: Arc<dyn Channel>, batch: &Arc<Batch>) -> Result<Effects, Fault> {
+    /// Calls `handle` with a batch and returns its effects, or why there are none: the plugin failed or broke a bound. A call
+    /// that turns out to be long goes on in a [lane](super::lane) of its own. The instance comes back, unless the broker ends.
+    pub async fn handle(
+        mut self,
+        channel: Arc<dyn Channel>,
+        batch: Arc<Batch>,
+    ) -> (Option<Self>, Result<Effects, Fault>) {
+        let (lane, stopwatch) = (Arc::clone(&self.lane), Arc::clone(&self.store.data().stopwatch));
+        let call = Box::pin(async move {
+            let result = self.handle_here(channel, &batch).await;
+            (self, result)
+        });
+        match lane.run(call, &stopwatch).await {
+            Some((instance, result)) => (Some(instance), result),
+            None => (None, Err(Fault::Start { cause: "the broker ends".to_owned() })),
+        }
+    }
+
+    async fn handle_here(&mut self, channel: Arc<dyn Channel>, batch: &Arc<Batch>) -> Result<Effects, Fault> {
         #[cfg(feature = "native-relay")]
         if self.is_native {
             return crate::plugin::native::handle(batch, &self.store.data().limits);

@@ -14,6 +14,7 @@ mod fault;
 mod imports;
 pub mod inspect;
 mod instance;
+mod lane;
 #[cfg(feature = "native-relay")]
 mod native;
 mod router;
@@ -28,6 +29,7 @@ use wasmtime::Engine;
 use crate::limits::{MountLimits, NodeLimits};
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::compile::{Artifacts, Digest};
+use crate::plugin::lane::Lane;
 use crate::plugin::state::State;
 use crate::protocol::capability::Capability;
 
@@ -43,6 +45,7 @@ pub struct Runtime {
     engine: Engine,
     artifacts: Artifacts,
     limits: NodeLimits,
+    lane: Arc<Lane>,
 }
 
 /// A version of a plugin, ready to be instantiated.
@@ -50,6 +53,7 @@ pub struct Plugin {
     name: String,
     digest: Digest,
     pre: PluginPre<State>,
+    lane: Arc<Lane>,
 }
 
 impl Runtime {
@@ -63,7 +67,9 @@ impl Runtime {
         folder: PathBuf,
     ) -> Result<Self, PluginError> {
         let engine = engine::for_running(limits, engine::memory_slot_bytes(mounts))?;
-        Ok(Self { engine, artifacts: Artifacts::open(folder)?, limits: limits.clone() })
+        let lane =
+            Lane::start().map_err(|e| PluginError::Engine { cause: format!("no thread for long calls: {e}") })?;
+        Ok(Self { engine, artifacts: Artifacts::open(folder)?, limits: limits.clone(), lane })
     }
 
     /// Loads a plugin from its component. Blocks while it compiles, if it was not compiled before.
@@ -81,7 +87,7 @@ impl Runtime {
             .instantiate_pre(&compiled)
             .and_then(PluginPre::new)
             .map_err(|e| PluginError::Contract { cause: format!("{e:#}") })?;
-        Ok(Plugin { name: name.to_owned(), digest: Digest::of(component), pre })
+        Ok(Plugin { name: name.to_owned(), digest: Digest::of(component), pre, lane: Arc::clone(&self.lane) })
     }
 
     /// Reads a component from a file and loads it.
@@ -108,6 +114,10 @@ impl Plugin {
 
     fn engine(&self) -> &Engine {
         self.pre.engine()
+    }
+
+    fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     fn pre(&self) -> &PluginPre<State> {

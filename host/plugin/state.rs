@@ -156,21 +156,39 @@ struct Lap {
     /// Absent while it stands.
     since: Option<Instant>,
     ran: Duration,
+    in_lane: bool,
 }
 
 impl Stopwatch {
     /// A running plugin comes by every tick. What is longer was not the plugin's doing: the system took the processor away,
     /// or the host did something for it.
     const LAP_MAX: Duration = TICK.saturating_mul(10);
+    /// How long a call that stays where it began (all but `handle`) may run before it leaves every other tick to others.
+    const PATIENCE: Duration = TICK.saturating_mul(2);
 
     /// Begins a call.
     pub(super) fn start(&self) {
-        *self.lock() = Lap { since: Some(Instant::now()), ran: Duration::ZERO };
+        *self.lock() = Lap { since: Some(Instant::now()), ran: Duration::ZERO, in_lane: false };
     }
 
     /// Sets it going again.
     pub(super) fn run(&self) {
         self.lock().since = Some(Instant::now());
+    }
+
+    /// What the call ran until it last stopped.
+    pub(super) fn ran(&self) -> Duration {
+        self.lock().ran
+    }
+
+    /// The call goes on in the [`lane`](super::lane), where it need not step back by itself.
+    pub(super) fn enter_lane(&self) {
+        self.lock().in_lane = true;
+    }
+
+    fn steps_back(&self) -> bool {
+        let lap = self.lock();
+        !lap.in_lane && lap.ran > Self::PATIENCE
     }
 
     /// Stops it, and returns what the call ran so far.
@@ -191,8 +209,6 @@ impl Stopwatch {
 pub(super) fn bound(store: &mut Store<State>) {
     const HANDLES_MAX: usize = 1_000;
     const HOSTCALL_SLACK_BYTES: usize = 64 << 10;
-    /// How long a call may run before it has to leave every other tick to others.
-    const PATIENCE: Duration = TICK.saturating_mul(2);
     let limits = Arc::clone(&store.data().limits);
     store.limiter(|state| state);
     store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);
@@ -204,8 +220,7 @@ pub(super) fn bound(store: &mut Store<State>) {
             return Err(Fault::Deadline { cpu_ms_max: limits.cpu_ms_max }.into());
         }
         let pause = async move {
-            if ran > PATIENCE {
-                // Busy for long: step back, so that it never has a core for itself.
+            if stopwatch.steps_back() {
                 tokio::time::sleep(TICK).await;
             } else {
                 // tokio's own yield lets the runtime look for IO before this task runs again.

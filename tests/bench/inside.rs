@@ -131,14 +131,17 @@ fn opened(plugin: &Plugin) -> Instance {
 #[divan::bench(args = [1, 8, 64, 256], min_time = 0.3)]
 fn wasm_batch(bencher: Bencher<'_, '_>, events: usize) {
     let (plugin, _folder) = relay();
-    let mut instance = opened(&plugin);
+    let mut instance = Some(opened(&plugin));
     let channel: Arc<dyn Channel> = Arc::new(Empty);
     let identity = Identity::anonymous("default");
     let event = || Event::Message { member: MemberId(1), identity: identity.clone(), payload: message() };
     let batch = Arc::new(Batch { now_ms: 1, seed: 1, events: (0..events).map(|_| event()).collect() });
-    bencher
-        .counter(ItemsCount::new(events))
-        .bench_local(|| run(instance.handle(Arc::clone(&channel), &batch)).expect("effects"));
+    bencher.counter(ItemsCount::new(events)).bench_local(|| {
+        let ready = instance.take().expect("an instance");
+        let (back, effects) = run(ready.handle(Arc::clone(&channel), Arc::clone(&batch)));
+        instance = back;
+        effects.expect("effects")
+    });
 }
 
 /// A new instance, opened.

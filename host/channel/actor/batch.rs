@@ -37,12 +37,15 @@ pub(super) struct Prepared {
 impl Actor {
     pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
         let changes = self.change_members(&batch);
-        let (Some(claim), Some((instance, _))) = (&self.claim, &mut self.instance) else {
+        let (Some(claim), Some((instance, permit))) = (&self.claim, self.instance.take()) else {
             let out = self.core.failed(false, now_ms());
             return self.carry_out(out).await;
         };
-        let result = instance.handle(Arc::clone(&claim.view) as _, &batch).await;
-        hot::PLUGIN_CPU.increment(instance.take_ran().as_micros() as u64);
+        let (instance, result) = instance.handle(Arc::clone(&claim.view) as _, Arc::clone(&batch)).await;
+        if let Some(mut instance) = instance {
+            hot::PLUGIN_CPU.increment(instance.take_ran().as_micros() as u64);
+            self.instance = Some((instance, permit));
+        }
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
         let result = result.and_then(|effects| {
