@@ -11,6 +11,7 @@ mod support;
 
 mod crash;
 mod history;
+mod membership;
 mod plugin;
 mod reads;
 mod store;
