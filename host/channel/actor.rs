@@ -55,10 +55,12 @@ struct Actor {
     prepared: Vec<(BatchId, Prepared)>,
     commit: Option<CommitUnderWay>,
     memberships: HashMap<MemberId, Membership>,
-    /// Joins that have not run yet: they become members when they do.
-    joining: HashMap<MemberId, Recipient>,
+    /// Who has joins that are not settled yet, and how many: it becomes a member when the first of them runs.
+    joining: HashMap<MemberId, (Recipient, u32)>,
     /// Members that left, until their leave is settled: frames of that very batch may still be for them.
     leaving: HashMap<MemberId, Recipient>,
+    /// What rejected joiners sent meanwhile, until their refusal leaves: then they are told of it, in its turn.
+    orphans: Vec<Event>,
     requests: HashMap<RequestId, oneshot::Sender<Reply>>,
     /// Durable timers that faulted: deleted with the next commit, or they would fault for ever.
     spent_timers: Vec<String>,
@@ -124,6 +126,7 @@ impl Actor {
             memberships: HashMap::new(),
             joining: HashMap::new(),
             leaving: HashMap::new(),
+            orphans: Vec::new(),
             requests: HashMap::new(),
             spent_timers: Vec::new(),
             courier: Courier::default(),
@@ -201,8 +204,7 @@ impl Actor {
             (Event::Join { member, .. }, Enclosure::Joiner(recipient, membership)) => {
                 if !membership.is_active() {
                     // The join before this one was refused after this one was sent.
-                    let why = Refusal::new(RefusalCode::Unavailable, "an earlier join was refused; join again");
-                    Box::pin(self.tell(&recipient, &letter.event, &why)).await;
+                    Box::pin(self.tell_orphan(&recipient, &letter.event)).await;
                     return None;
                 }
                 let members_max = self.channel.logic.limits.members_per_channel_max;
@@ -213,7 +215,7 @@ impl Actor {
                     return None;
                 }
                 self.memberships.insert(*member, membership);
-                self.joining.insert(*member, recipient);
+                self.joining.entry(*member).or_insert((recipient, 0)).1 += 1;
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
@@ -399,7 +401,7 @@ impl Actor {
     /// A member, or one that joins or leaves at this time.
     fn recipient(&mut self, member: MemberId) -> Option<Recipient> {
         let known = self.with_roster(|roster| roster.find(member).cloned());
-        known.or_else(|| self.joining.get(&member).or_else(|| self.leaving.get(&member)).cloned())
+        known.or_else(|| self.joiner(member)).or_else(|| self.leaving.get(&member).cloned())
     }
 
     fn answer(&mut self, request: Option<RequestId>, reply: Reply) {
@@ -476,7 +478,7 @@ impl Drop for Actor {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.drop_claim();
-            let members = self.roster.iter().chain(self.joining.values());
+            let members = self.roster.iter().chain(self.joining.values().map(|(recipient, _)| recipient));
             members.for_each(|recipient| recipient.outbox.close(Close::INTERNAL));
             for letter in self.channel.mailbox.abandon() {
                 if let Enclosure::Joiner(recipient, _) = letter.enclosure {

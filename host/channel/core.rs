@@ -369,9 +369,8 @@ impl Core {
             out.push(Output::Discard(entry.id));
             if !entry.released {
                 let tried = entry.id == id && unsure;
-                let refuse = |event| match tried {
-                    true => Output::Unsure(event),
-                    false => Output::Refuse(event, RefusalCode::Unavailable),
+                let refuse = |event| {
+                    if tried { Output::Unsure(event) } else { Output::Refuse(event, RefusalCode::Unavailable) }
                 };
                 out.extend(entry.batch.events.iter().cloned().map(refuse));
             }

@@ -263,3 +263,57 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::outbox::Outbox;
+    use crate::protocol::identity::Identity;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn recipient() -> Recipient {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let outbox = Arc::new(Outbox::new(stream, 1 << 10));
+        Recipient { member: MemberId(1), identity: Identity::anonymous("default"), outbox }
+    }
+
+    /// Goal: an actor that waits is woken for members who come and go quietly, each time: what is told to nobody in particular
+    /// does not pile up until somebody speaks.
+    #[tokio::test]
+    async fn an_actor_that_waits_is_woken_for_quiet_members() {
+        let mailbox = Mailbox::default();
+        mailbox.poke();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        mailbox.take(1, 1, &mut Vec::new());
+        assert!(!mailbox.poll_news(&cx, true));
+
+        assert!(mailbox.join_quietly(recipient().await));
+
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(mailbox.poll_news(&cx, false));
+        let (quiet, _) = mailbox.take(0, 0, &mut Vec::new());
+        assert!(matches!(quiet.as_slice(), [Quiet::Join(_)]));
+        assert!(!mailbox.poll_news(&cx, true));
+        mailbox.leave_quietly(MemberId(1));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        let (quiet, _) = mailbox.take(0, 0, &mut Vec::new());
+        assert!(matches!(quiet.as_slice(), [Quiet::Leave(MemberId(1))]));
+    }
+}

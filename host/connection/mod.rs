@@ -301,9 +301,8 @@ impl Connection {
         };
         let letter = Directory::message_letter(self.id, &self.identity, payload);
         match self.hub.directory.post(&mut joined.channel, letter) {
-            Ok(None) => None,
             Ok(Some(Letter { event: Event::Message { payload, .. }, .. })) => Some(Inbound::Admitted(payload)),
-            Ok(Some(_)) => None,
+            Ok(None | Some(_)) => None,
             Err(error) => {
                 self.note(&Err(error));
                 None

@@ -1,4 +1,5 @@
 //! What the broker must survive: crashes, locked, full and broken disks, plugins that misbehave.
+#![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,8 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
+mod courier;
 mod crash;
 mod history;
+mod inside;
+mod membership;
 mod plugin;
 mod reads;
 mod store;

@@ -87,6 +87,37 @@ async fn a_lock_of_another_process_makes_senders_wait() {
     assert_eq!(history(&broker).await, ["before", "during 0", "during 1", "during 2", "during 3", "during 4"]);
 }
 
+/// Law: a client whose channel has no room is not read, so its silence says nothing: it is not closed for that, however long it
+/// takes, and goes on when there is room.
+#[tokio::test]
+async fn a_client_that_is_held_up_is_not_taken_for_dead() {
+    let limits = "[mount.fixture.limits]\nmailbox_events_max = 4\nbatch_events_max = 4";
+    let heartbeat = "heartbeat = { interval_ms = 300, timeout_ms = 1000 }";
+    let broker = Setup::fixture(&format!("{heartbeat}\n{limits}")).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+    ann.send_text("echo joined").await;
+    assert_eq!(ann.text().await, "joined");
+    let mut other = database(&broker).await;
+    execute(&mut other, "BEGIN IMMEDIATE").await;
+
+    for number in 0..40 {
+        ann.send_text(&format!("put k {number}")).await;
+    }
+    broker.until_metric("hotbay_backpressure_total", 1.0).await;
+    // A client that is silent for no reason is the clock: when it is taken for dead, ann was silent for longer.
+    let mut silent = broker.connect("/ws?channel=b", "silent").await;
+    broker.until_metric("hotbay_heartbeat_timeouts_total", 1.0).await;
+    execute(&mut other, "ROLLBACK").await;
+
+    for number in 0..40 {
+        assert_eq!(ann.text().await, "ok", "message {number}");
+    }
+    ann.send_text("get k").await;
+    assert_eq!(ann.text().await, "value 39");
+    assert_eq!(broker.metric("hotbay_heartbeat_timeouts_total").await, 1.0);
+    assert_eq!(silent.close_code().await, None, "the clock");
+}
+
 /// Law: what cannot be stored within `commit_ms_max` is refused loudly and leaves no trace; then all works again.
 #[tokio::test]
 async fn a_lock_longer_than_the_limit_refuses_and_leaves_nothing_half_done() {

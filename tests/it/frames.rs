@@ -97,6 +97,29 @@ async fn a_message_that_says_it_is_too_large_is_closed_before_its_body() {
     assert_eq!(raw.frame().await, Some((BINARY, vec![7; 1_000])), "the limit itself fits");
 }
 
+/// The same of a message in pieces: the header of the fragment that makes it too large is enough, wherever pings come between;
+/// and what was whole before it, in the very same segment, counts.
+#[tokio::test]
+async fn a_fragment_that_makes_a_message_too_large_is_closed_before_its_body() {
+    let broker = Setup::fixture("limits.message_bytes_max = 1000").start();
+    let pieces = [frame(0x02, &[0; 600]), frame(0x00, &[0; 300]), frame(PING, b"between")].concat();
+    for (why, last) in [("the last fragment", header(0x80, 101)), ("one of many", header(0x00, 1 << 40))] {
+        assert_eq!(closed_with(&broker, &[pieces.clone(), last].concat()).await, Some(1009), "{why}");
+    }
+    let whole = [frame(TEXT, b"put one 1"), frame(TEXT, b"put two 2")].concat();
+
+    assert_eq!(closed_with(&broker, &[whole, pieces.clone(), header(0x80, 101)].concat()).await, Some(1009));
+
+    let mut raw = Raw::join(&broker, "a").await;
+    for (command, answer) in [("get one", "value 1"), ("get two", "value 2")] {
+        raw.say(command).await;
+        assert_eq!(raw.text().await, answer);
+    }
+    raw.write(&[pieces, frame(0x80, &[0; 100])].concat()).await;
+    assert_eq!(raw.frame().await, Some((PONG, b"between".to_vec())));
+    assert_eq!(raw.frame().await, Some((BINARY, vec![0; 1_000])), "the limit itself fits");
+}
+
 /// A message of more fragments than allowed ends the connection, however small they are; the limit itself fits.
 #[tokio::test]
 async fn a_flood_of_fragments_is_closed() {

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -37,6 +37,12 @@ impl Client {
         let subprotocol = answer.headers().get("sec-websocket-protocol");
         let subprotocol = subprotocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Self { socket, subprotocol })
+    }
+
+    /// A client on a connection that is upgraded already.
+    pub async fn over(stream: TcpStream) -> Self {
+        let socket = WebSocketStream::from_raw_socket(MaybeTlsStream::Plain(stream), Role::Client, None).await;
+        Self { socket, subprotocol: None }
     }
 
     /// The HTTP status an upgrade is refused with.

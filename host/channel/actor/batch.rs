@@ -8,13 +8,13 @@ use crate::channel::actor::Actor;
 use crate::channel::core::BatchId;
 use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
-use crate::fanout::{Change, Plan, plan};
+use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
 use crate::plugin::{Channel as _, Effects, Fault};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
-use crate::protocol::refusal::{Refusal, RefusalCode};
+use crate::protocol::refusal::Refusal;
 use crate::store::{Answer, Commit, LogEntry, Writes};
 use crate::telemetry::{hot, now_ms};
 
@@ -84,7 +84,7 @@ impl Actor {
         for (event, index) in batch.events.iter().zip(0_u32..) {
             match event {
                 Event::Join { member, .. } => {
-                    if let Some(recipient) = self.joining.get(member).cloned()
+                    if let Some(recipient) = self.joiner(*member)
                         && self.with_roster(|roster| roster.insert(recipient.clone()))
                     {
                         changes.push(Change { recipient, from: Some(index), until: None });
@@ -126,22 +126,18 @@ impl Actor {
 
     /// Joins that the plugin rejects end where they began: such a member gets what was sent to it alone, and nothing else; and
     /// what it sent meanwhile is not run.
-    fn end_rejected_joins(&mut self, rejects: &[(u32, Refusal)], changes: &mut [Change]) -> Vec<Event> {
-        let mut orphans = Vec::new();
+    fn end_rejected_joins(&mut self, rejects: &[(u32, Refusal)], changes: &mut [Change]) {
         for change in changes {
             if change.from.is_some_and(|from| rejects.iter().any(|(rejected, _)| *rejected == from)) {
                 change.until = change.from;
                 self.with_roster(|roster| drop(roster.remove(change.recipient.member)));
-                orphans.extend(self.core.forget(change.recipient.member));
+                self.orphans.extend(self.core.forget(change.recipient.member));
             }
         }
-        orphans
     }
 
     fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, mut changes: Vec<Change>) -> Prepared {
-        let orphans = self.end_rejected_joins(&effects.rejects, &mut changes);
-        let not_joined = orphans.len() as u64;
-        metrics::counter!("hotbay_refusals_total", "code" => RefusalCode::NotJoined.as_str()).increment(not_joined);
+        self.end_rejected_joins(&effects.rejects, &mut changes);
         let burst = std::mem::take(&mut effects.frames).finish();
         let plan = self.with_roster(|roster| plan(burst, roster, &changes));
         let joined =
@@ -265,7 +261,7 @@ impl Actor {
         }
         for (event, index) in batch.events.iter().zip(0_u32..) {
             match event {
-                Event::Join { member, .. } => drop(self.joining.remove(member)),
+                Event::Join { member, .. } => self.settle_join(*member),
                 Event::Leave { member, .. } => self.forget_left(*member),
                 Event::Publish { request, .. } if !rejects.iter().any(|(rejected, _)| *rejected == index) => {
                     self.answer(*request, Reply::Published { epoch, seq });
@@ -279,6 +275,20 @@ impl Actor {
         let hops = batch.events.iter().map(hops).max().unwrap_or(0);
         for (name, payload) in publishes {
             self.publish(&name, payload, hops);
+        }
+    }
+
+    pub(super) fn joiner(&self, member: MemberId) -> Option<Recipient> {
+        self.joining.get(&member).map(|(recipient, _)| recipient.clone())
+    }
+
+    /// A join took hold, or was refused. The member may have sent another one behind it.
+    pub(super) fn settle_join(&mut self, member: MemberId) {
+        if let Some((_, joins)) = self.joining.get_mut(&member) {
+            *joins -= 1;
+            if *joins == 0 {
+                self.joining.remove(&member);
+            }
         }
     }
 

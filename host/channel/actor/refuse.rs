@@ -22,13 +22,21 @@ impl Actor {
         {
             self.spent_timers.push(name.clone());
         }
-        self.refuse_with(&event, &why).await;
+        self.refuse_for_good(&event, &why).await;
     }
 
     /// Tells whoever sent an event that nobody knows whether it had an effect.
     pub(super) async fn tell_unsure(&mut self, event: Event) {
         let words = "the store did not confirm this in time: it may or may not have taken hold";
-        self.refuse_with(&event, &Refusal::new(RefusalCode::Unavailable, words)).await;
+        self.refuse_for_good(&event, &Refusal::new(RefusalCode::Unavailable, words)).await;
+    }
+
+    /// Refuses an event that is not in a batch any more.
+    async fn refuse_for_good(&mut self, event: &Event, why: &Refusal) {
+        self.refuse_with(event, why).await;
+        if let Event::Join { member, .. } = event {
+            self.settle_join(*member);
+        }
     }
 
     async fn refuse_with(&mut self, event: &Event, why: &Refusal) {
@@ -64,15 +72,26 @@ impl Actor {
             if let Some(membership) = self.memberships.remove(&member) {
                 membership.end();
             }
-            orphans = self.core.forget(member);
+            orphans.extend(self.orphans.extract_if(.., |orphan| orphan.member() == Some(member)));
+            orphans.extend(self.core.forget(member));
         }
-        if let Some(recipient) = self.joining.remove(&member).or(known) {
-            self.tell(&recipient, event, why).await;
-            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
-            for orphan in orphans {
-                self.tell(&recipient, &orphan, &why).await;
+        let Some(recipient) = known.or_else(|| self.joiner(member)) else { return };
+        self.tell(&recipient, event, why).await;
+        for orphan in orphans {
+            self.tell_orphan(&recipient, &orphan).await;
+            if let Event::Join { .. } = orphan {
+                self.settle_join(member);
             }
         }
+    }
+
+    /// Tells whoever sent an event behind a join that was refused.
+    pub(super) async fn tell_orphan(&mut self, recipient: &Recipient, event: &Event) {
+        let why = match event {
+            Event::Join { .. } => Refusal::new(RefusalCode::Unavailable, "an earlier join was refused; join again"),
+            _ => Refusal::new(RefusalCode::NotJoined, "not a member of the channel"),
+        };
+        self.tell(recipient, event, &why).await;
     }
 
     /// Puts a refusal into the plugin's words and sends it.

@@ -1,0 +1,266 @@
+//! The broker's inside with a store that misbehaves on demand: one that panics, never answers, or is slow. From outside nobody
+//! can make a store do so; sockets, channels and the plugin are real.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hotbay::channel::{Census, Directory, Logic};
+use hotbay::connection::{self, Endpoint, Hub, Opened, UserRates};
+use hotbay::limits::{MountLimits, NodeLimits};
+use hotbay::plugin::{Router, Runtime};
+use hotbay::protocol::capability::Capability;
+use hotbay::protocol::identity::Identity;
+use hotbay::protocol::name::{ChannelName, ChannelPattern};
+use hotbay::protocol::overlay::Page;
+use hotbay::store::sqlite::SqliteStore;
+use hotbay::store::{
+    Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, Durability, LogEntry, Order, Store, StoreFuture,
+};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::broker::{Broker, Setup};
+use crate::support::client::{Client, DEADLINE};
+use crate::support::component;
+
+/// A store that misbehaves while it is told to.
+struct BadStore {
+    good: SqliteStore,
+    /// The next `acquire` panics.
+    panics: AtomicBool,
+    /// No commit is answered, nor written.
+    silent: AtomicBool,
+    /// How long each `get` takes, in milliseconds.
+    get_ms: AtomicU64,
+}
+
+impl Store for BadStore {
+    fn acquire<'a>(&'a self, channel: &'a ChannelName, owner: &'a str) -> StoreFuture<'a, Acquired> {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "told to panic");
+        self.good.acquire(channel, owner)
+    }
+
+    fn commit(&self, commit: Arc<Commit>) -> StoreFuture<'_, Committed> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
+        self.good.commit(commit)
+    }
+
+    fn get<'a>(&'a self, channel: ChannelKey, key: &'a str) -> StoreFuture<'a, Option<Bytes>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(self.get_ms.load(Ordering::Relaxed))).await;
+            self.good.get(channel, key).await
+        })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        channel: ChannelKey,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        order: Order,
+        limit: u32,
+    ) -> StoreFuture<'a, Page> {
+        self.good.scan(channel, prefix, after, order, limit)
+    }
+
+    fn read_log(&self, channel: ChannelKey, from: u64, before: u64, limit: u32) -> StoreFuture<'_, Vec<LogEntry>> {
+        self.good.read_log(channel, from, before, limit)
+    }
+
+    fn due_timers(&self, until_ms: u64, after: Option<DueMark>, limit: u32) -> StoreFuture<'_, DuePage> {
+        self.good.due_timers(until_ms, after, limit)
+    }
+
+    fn answer<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        sender: &'a str,
+        key: &'a str,
+        now_ms: u64,
+    ) -> StoreFuture<'a, Option<Bytes>> {
+        self.good.answer(channel, sender, key, now_ms)
+    }
+
+    fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()> {
+        self.good.insert_key(key)
+    }
+
+    fn find_key<'a>(&'a self, hash: &'a [u8; 32]) -> StoreFuture<'a, Option<ApiKey>> {
+        self.good.find_key(hash)
+    }
+
+    fn list_keys(&self) -> StoreFuture<'_, Vec<ApiKey>> {
+        self.good.list_keys()
+    }
+
+    fn revoke_key<'a>(&'a self, tenant: &'a str, name: &'a str) -> StoreFuture<'a, bool> {
+        self.good.revoke_key(tenant, name)
+    }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        self.good.check()
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        self.good.close()
+    }
+}
+
+/// What a broker has inside, with the fixture plugin.
+struct Inside {
+    store: Arc<BadStore>,
+    directory: Arc<Directory>,
+    hub: Arc<Hub>,
+    endpoint: Arc<Endpoint>,
+    /// Its folder has the compiled plugin.
+    _broker: Broker,
+}
+
+impl Inside {
+    async fn with(limits: MountLimits) -> Self {
+        // Only the program itself can compile: it leaves the code in its folder.
+        let mut broker = Setup::fixture("").start();
+        broker.kill();
+        let node = NodeLimits { channels_awake_max: 8, ..NodeLimits::default() };
+        let grants = BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging, Capability::Stats]);
+        let runtime =
+            Runtime::new(&node, std::iter::once(&limits), broker.data().join("artifacts")).expect("a runtime");
+        let plugin = Arc::new(runtime.load_file("fixture", &component("fixture"), &grants).expect("the plugin"));
+        let limits = Arc::new(limits);
+        let logic = Arc::new(Logic {
+            mount: "fixture".to_owned(),
+            router: Router::new(Arc::clone(&plugin), Arc::clone(&limits)),
+            plugin,
+            limits,
+            settings: "{}".to_owned(),
+            durability: Durability::Fsync,
+            patterns: vec![ChannelPattern::parse("fixture:*").expect("a pattern")],
+            census: Census::default(),
+        });
+        let store = Arc::new(BadStore {
+            good: SqliteStore::open(&broker.data().join("inside.db")).await.expect("a store"),
+            panics: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            get_ms: AtomicU64::new(0),
+        });
+        let directory = Directory::new(Arc::clone(&store) as _, "test".to_owned(), &node, vec![Arc::clone(&logic)]);
+        let endpoint = Endpoint {
+            logic,
+            route: false,
+            evict: false,
+            heartbeat_interval_ms: 60_000,
+            heartbeat_timeout_ms: 60_000,
+            user_rates: UserRates::new(None),
+        };
+        let hub = Arc::new(Hub::new(Arc::clone(&directory)));
+        Self { store, directory, hub, endpoint: Arc::new(endpoint), _broker: broker }
+    }
+
+    /// A connection that joins a channel, and perhaps another one quietly.
+    async fn connect(&self, user: &str, channel: &str, quiet: Option<&str>) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let identity = Identity::new("default", user, "", "{}", None);
+        assert!(self.endpoint.logic.census.connect(&identity, 100));
+        let name = |name: &str| ChannelName::new("default", &format!("fixture:{name}")).expect("a name");
+        let opened = Opened {
+            stream,
+            early: Bytes::new(),
+            identity,
+            endpoint: Arc::clone(&self.endpoint),
+            channel: Some(name(channel)),
+            quiet: quiet.map(name).into_iter().collect(),
+        };
+        tokio::spawn(connection::run(Arc::clone(&self.hub), opened));
+        Client::over(client).await
+    }
+
+    /// Lets every channel go to sleep, as at the end of a broker.
+    async fn drain(&self) {
+        tokio::time::timeout(DEADLINE, self.directory.drain()).await.expect("the end of all channels in time");
+        assert_eq!(self.directory.awake_count(), 0);
+    }
+}
+
+async fn ask(client: &mut Client, command: &str) -> String {
+    client.send_text(command).await;
+    client.text().await
+}
+
+/// Law: an actor that panics closes whoever is in its channel, or was about to be, with 1011, nobody else, and leaves nothing
+/// behind: the channel works again, with what was committed, and the broker can end.
+#[tokio::test]
+async fn a_panic_takes_one_channel_down_for_a_moment() {
+    let inside = Inside::with(MountLimits { idle_ms: 1, ..MountLimits::default() }).await;
+    let mut other = inside.connect("other", "other", None).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut other, "echo joined").await, "joined");
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    let mut quiet = inside.connect("quiet", "quiet", Some("a")).await;
+    assert_eq!(ask(&mut quiet, "echo joined").await, "joined");
+    let asleep = async {
+        while inside.directory.awake_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asleep).await.expect("all asleep in time");
+
+    inside.store.panics.store(true, Ordering::Relaxed);
+    let mut newcomer = inside.connect("newcomer", "a", None).await;
+
+    for (who, client) in [("newcomer", &mut newcomer), ("ann", &mut ann), ("quiet", &mut quiet)] {
+        assert_eq!(client.close_code().await, Some(1011), "{who}");
+    }
+    assert_eq!(ask(&mut other, "echo on").await, "on");
+    let mut again = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut again, "get k").await, "value v");
+    assert!(ask(&mut again, "members").await.starts_with("members ann#"));
+    inside.drain().await;
+}
+
+/// Law: a store that never answers a commit holds nobody up for ever: after `commit_ms_max` its sender is told that nobody knows
+/// whether it took hold, those behind it that theirs did not, and the channel goes on when the store does.
+#[tokio::test]
+async fn a_commit_without_an_answer_is_given_up_and_called_unknown() {
+    let limits = MountLimits { commit_ms_max: 300, batch_events_max: 1, ..MountLimits::default() };
+    let inside = Inside::with(limits).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "put k before").await, "ok");
+
+    inside.store.silent.store(true, Ordering::Relaxed);
+    ann.send_text("put k during").await;
+    ann.send_text("put l behind").await;
+    let (first, second) = (ann.text().await, ann.text().await);
+    inside.store.silent.store(false, Ordering::Relaxed);
+
+    assert!(first.starts_with("refused unavailable:") && first.contains("may or may not have taken hold"), "{first}");
+    assert!(second.starts_with("refused unavailable:") && second.contains("nothing was changed"), "{second}");
+    assert_eq!(ask(&mut ann, "put k after").await, "ok");
+    assert_eq!(ask(&mut ann, "get k").await, "value after");
+    assert_eq!(ask(&mut ann, "get l").await, "none");
+    inside.drain().await;
+}
+
+/// Law: what a plugin waits for is not its own time: many slow reads in one call take long, and cost next to nothing.
+#[tokio::test]
+async fn waiting_for_reads_is_not_charged() {
+    const READS: u64 = 200;
+    let limits = MountLimits { cpu_ms_max: 500, ..MountLimits::default() };
+    let inside = Inside::with(limits).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "echo joined").await, "joined");
+
+    inside.store.get_ms.store(5, Ordering::Relaxed);
+    let started = std::time::Instant::now();
+    let answer = ask(&mut ann, &format!("gets {READS}")).await;
+
+    assert_eq!(answer, "done");
+    assert!(started.elapsed() >= Duration::from_millis(5 * READS), "the reads were not slow: this proves nothing");
+    // Its own time still is.
+    assert!(ask(&mut ann, "loop").await.starts_with("refused fault:"));
+}
