@@ -5,7 +5,7 @@ mod batch;
 mod commit;
 mod refuse;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
@@ -61,6 +61,8 @@ struct Actor {
     leaving: HashMap<MemberId, Recipient>,
     /// What rejected joiners sent meanwhile, until their refusal leaves: then they are told of it, in its turn.
     orphans: Vec<Event>,
+    /// Members whose join was rejected and who were not told yet.
+    rejected: HashSet<MemberId>,
     requests: HashMap<RequestId, oneshot::Sender<Reply>>,
     /// Durable timers that faulted: deleted with the next commit, or they would fault for ever.
     spent_timers: Vec<String>,
@@ -76,6 +78,9 @@ struct Claim {
     durable_timers: BTreeSet<String>,
     saved: Option<bytes::Bytes>,
 }
+
+/// Messages kept from members whose join was rejected, until they can be told.
+const ORPHANS_MAX: usize = 256;
 
 /// What the actor waits for.
 enum News {
@@ -127,6 +132,7 @@ impl Actor {
             joining: HashMap::new(),
             leaving: HashMap::new(),
             orphans: Vec::new(),
+            rejected: HashSet::new(),
             requests: HashMap::new(),
             spent_timers: Vec::new(),
             courier: Courier::default(),
@@ -216,11 +222,18 @@ impl Actor {
                 }
                 self.memberships.insert(*member, membership);
                 self.joining.entry(*member).or_insert((recipient, 0)).1 += 1;
+                if self.rejected.contains(member) {
+                    return self.keep_orphan(letter.event);
+                }
             }
             (event, Enclosure::Reply(reply)) => {
                 if let Some(request) = event.request() {
                     self.requests.insert(request, reply);
                 }
+            }
+            // Its join was rejected, and the refusal waits for its commit: it is no member, and is told so in its turn.
+            (Event::Message { member, .. }, _) if self.rejected.contains(member) => {
+                return self.keep_orphan(letter.event);
             }
             // Its join was refused meanwhile, so the plugin does not know it: its leave is no news, and its messages, sent before
             // it learned of the refusal, are nobody's.
@@ -233,6 +246,16 @@ impl Actor {
             _ => {}
         }
         Some(letter.event)
+    }
+
+    /// Keeps what is told after the refusal of a join; only counts it if there is too much of it.
+    fn keep_orphan(&mut self, event: Event) -> Option<Event> {
+        if self.orphans.len() < ORPHANS_MAX || matches!(event, Event::Join { .. }) {
+            self.orphans.push(event);
+        } else {
+            metrics::counter!("hotbay_refusals_total", "code" => RefusalCode::NotJoined.as_str()).increment(1);
+        }
+        None
     }
 
     /// Takes the channel over, if need be, and opens an instance.
@@ -480,10 +503,8 @@ impl Drop for Actor {
             self.drop_claim();
             let members = self.roster.iter().chain(self.joining.values().map(|(recipient, _)| recipient));
             members.for_each(|recipient| recipient.outbox.close(Close::INTERNAL));
-            for letter in self.channel.mailbox.abandon() {
-                if let Enclosure::Joiner(recipient, _) = letter.enclosure {
-                    recipient.outbox.close(Close::INTERNAL);
-                }
+            for recipient in self.channel.mailbox.abandon() {
+                recipient.outbox.close(Close::INTERNAL);
             }
         }
     }

@@ -19,7 +19,26 @@ use crate::protocol::name::ChannelName;
 #[derive(Default)]
 pub(super) struct Courier {
     letters: Option<mpsc::Sender<(ChannelName, Letter)>>,
-    under_way: Arc<AtomicUsize>,
+    under_way: Arc<UnderWay>,
+}
+
+/// What is not delivered yet.
+#[derive(Default)]
+struct UnderWay {
+    letters: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl UnderWay {
+    fn add(&self, bytes: usize) {
+        self.letters.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.letters.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Courier {
@@ -33,9 +52,17 @@ impl Courier {
             );
             letters
         });
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let (bytes, bytes_max) = (event.bytes(), logic.limits.mailbox_bytes_max);
+        let waiting = self.under_way.bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes > bytes_max {
+            return dropped(
+                &to,
+                &format!("{waiting} bytes of its sender wait already (mailbox_bytes_max is {bytes_max})"),
+            );
+        }
+        self.under_way.add(bytes);
         if let Err(full) = letters.try_send((to, Letter { event, enclosure: Enclosure::None })) {
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            self.under_way.remove(bytes);
             let (to, _) = full.into_inner();
             dropped(&to, &format!("{PUBLISHES_WAITING_MAX} publications of its sender wait already"));
         }
@@ -43,7 +70,7 @@ impl Courier {
 
     /// Whether something is not delivered yet.
     pub(super) fn is_busy(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
+        self.under_way.letters.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -51,10 +78,11 @@ async fn run(
     directory: Arc<Directory>,
     logic: Arc<Logic>,
     mut waiting: mpsc::Receiver<(ChannelName, Letter)>,
-    under_way: Arc<AtomicUsize>,
+    under_way: Arc<UnderWay>,
 ) {
     let patience = Duration::from_millis(logic.limits.commit_ms_max);
     while let Some((to, letter)) = waiting.recv().await {
+        let bytes = letter.event.bytes();
         // A channel that takes nothing for so long must not stop everything behind it.
         match tokio::time::timeout(patience, directory.carry(&to, &logic, letter)).await {
             Ok(Ok(())) => {}
@@ -62,7 +90,7 @@ async fn run(
             Ok(Err(error)) => dropped(&to, &error.to_string()),
             Err(_) => dropped(&to, &format!("its mailbox was full for {patience:?} (commit_ms_max)")),
         }
-        under_way.fetch_sub(1, Ordering::Relaxed);
+        under_way.remove(bytes);
     }
 }
 

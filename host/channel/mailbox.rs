@@ -178,12 +178,23 @@ impl Mailbox {
         self.actor.wake();
     }
 
-    /// The actor is gone without a word: here is what waited for it; the next letter starts another one.
-    pub(super) fn abandon(&self) -> impl Iterator<Item = Letter> {
-        let abandoned = std::mem::take(&mut *self.lock());
-        drop(self.actor.take());
+    /// The actor is gone without a word: here are the members that wait for it; the next letter starts another one.
+    pub(super) fn abandon(&self) -> Vec<Recipient> {
+        let abandoned = {
+            let mut state = self.lock();
+            drop(self.actor.take());
+            std::mem::take(&mut *state)
+        };
         abandoned.waiting.into_iter().for_each(Waker::wake);
-        abandoned.letters.into_iter()
+        let joins = abandoned.letters.into_iter().filter_map(|letter| match letter.enclosure {
+            Enclosure::Joiner(recipient, _) => Some(recipient),
+            _ => None,
+        });
+        let quiet = abandoned.quiet.into_iter().filter_map(|quiet| match quiet {
+            Quiet::Join(recipient) => Some(recipient),
+            Quiet::Leave(_) => None,
+        });
+        joins.chain(quiet).collect()
     }
 
     /// Asks to be woken when there is room again. The caller tries once more after this, before it waits.

@@ -17,6 +17,8 @@ use crate::telemetry::{now_ms, wall_ms};
 const TICK_MS: u64 = 100;
 /// Visits further away than the wheel is round are made earlier, and made again.
 const SLOTS: usize = 512;
+/// How soon a token is looked at again that is over by one clock and not by the other.
+const EXPIRED_LOOK_MS: u64 = 1_000;
 /// An empty ping (RFC 6455 §5.5.2).
 const PING: Bytes = Bytes::from_static(&[0x89, 0x00]);
 
@@ -100,7 +102,9 @@ impl Pulse {
         let dead_at_ms = self.heard_ms.load(Ordering::Relaxed) + self.timeout_ms;
         // A message may begin right after this visit.
         let slow_at_ms = now_ms + self.message_ms_max;
-        Some(ping_at_ms.min(dead_at_ms).min(slow_at_ms).min(self.expires_ms))
+        // A token that is over by our time and not by the world's is looked at again in a while.
+        let expires_at_ms = if self.expires_ms > now_ms { self.expires_ms } else { now_ms + EXPIRED_LOOK_MS };
+        Some(ping_at_ms.min(dead_at_ms).min(slow_at_ms).min(expires_at_ms))
     }
 }
 

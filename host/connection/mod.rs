@@ -217,7 +217,7 @@ impl Connection {
         let recipient = self.recipient();
         let Some(joined) = self.joined.first_mut() else { return self.outbox.closed_with().is_none() };
         let letter = Directory::join_letter(recipient, joined.membership.clone(), None);
-        let posted = self.hub.directory.post_in_turn(&mut joined.channel, letter).await;
+        let posted = post(&self.hub, &self.pulse, &mut joined.channel, letter).await;
         if posted.is_err() {
             self.joined.clear();
             self.outbox.close(Close::RESTART);

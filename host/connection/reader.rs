@@ -52,7 +52,11 @@ pub(super) fn read_socket<T>(stream: &TcpStream, work: impl FnOnce(&[u8]) -> T) 
 
 /// Lends this thread's queue for the messages of one read; it is empty at first.
 pub(super) fn with_messages<T>(work: impl FnOnce(&mut VecDeque<Inbound>) -> T) -> T {
-    MESSAGES.with_borrow_mut(work)
+    MESSAGES.with_borrow_mut(|messages| {
+        // A panic in an earlier read must not hand one client's messages to the next.
+        messages.clear();
+        work(messages)
+    })
 }
 
 /// What came in.

@@ -116,7 +116,8 @@ impl Queue {
 
     /// Gives up all but the frame that is begun.
     pub(super) fn drop_all_unbegun(&mut self) {
-        self.drop_unbegun(|_, _| true);
+        let dropped = self.drop_unbegun(|_, _| true);
+        metrics::counter!("hotbay_outbox_shed_total").increment(dropped);
     }
 
     /// Gives up the entries that `gone` says, asked with the bytes that are left; of one that is begun, all but its first frame.

@@ -20,7 +20,7 @@ use wasmtime::component::Component;
 use crate::limits::NodeLimits;
 use crate::plugin::PluginError;
 
-pub use crate::plugin::compile::worker::work;
+pub use crate::plugin::compile::worker::{COMMAND as WORKER_COMMAND, work};
 
 /// An artifact begins with its MAC, then comes the code.
 const MAC_BYTES: usize = 32;

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -111,8 +112,12 @@ impl State {
         }
     }
 
-    /// Waits for a read; that is not the plugin's time.
-    pub(super) async fn waiting<T>(&mut self, read: ReadFuture<'_, T>) -> Result<T, Fault> {
+    /// Answers a read. It counts as an effect, so that their number has a bound; waiting for it is not the plugin's time.
+    pub(super) async fn waiting<T>(&mut self, mut read: ReadFuture<'_, T>) -> Result<T, Fault> {
+        self.charge(0)?;
+        if let Poll::Ready(result) = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await {
+            return result;
+        }
         self.stopwatch.pause();
         let result = read.await;
         self.stopwatch.run();
@@ -154,26 +159,48 @@ pub(super) struct Stopwatch(std::sync::Mutex<Lap>);
 #[derive(Default)]
 struct Lap {
     /// Absent while it stands.
-    since: Option<Instant>,
+    since: Option<Since>,
     ran: Duration,
     in_lane: bool,
 }
 
+/// When a lap began. A lap is run by one thread, without a pause.
+#[derive(Clone, Copy)]
+enum Since {
+    /// Of a call that is short so far, by the wall: asking for the thread's time is a system call.
+    Wall(Instant),
+    /// Of a call that is interrupted for its time: by what the thread itself ran. While others have the processor, or the
+    /// system, a plugin does not run.
+    Thread(Duration),
+}
+
 impl Stopwatch {
-    /// A running plugin comes by every tick. What is longer was not the plugin's doing: the system took the processor away,
-    /// or the host did something for it.
-    const LAP_MAX: Duration = TICK.saturating_mul(10);
+    /// A running plugin comes by every tick. What is longer was not the plugin's doing.
+    const WALL_MAX: Duration = TICK.saturating_mul(2);
     /// How long a call that stays where it began (all but `handle`) may run before it leaves every other tick to others.
     const PATIENCE: Duration = TICK.saturating_mul(2);
 
     /// Begins a call.
     pub(super) fn start(&self) {
-        *self.lock() = Lap { since: Some(Instant::now()), ran: Duration::ZERO, in_lane: false };
+        *self.lock() = Lap { since: Some(Since::Wall(Instant::now())), ..Lap::default() };
     }
 
     /// Sets it going again.
     pub(super) fn run(&self) {
-        self.lock().since = Some(Instant::now());
+        let mut lap = self.lock();
+        lap.since = Some(if lap.ran < TICK { Since::Wall(Instant::now()) } else { Since::Thread(thread_time()) });
+    }
+
+    /// Stops it, and returns what the call ran so far.
+    pub(super) fn pause(&self) -> Duration {
+        let mut lap = self.lock();
+        let since = lap.since.take();
+        lap.ran += match since {
+            Some(Since::Wall(since)) => since.elapsed().min(Self::WALL_MAX),
+            Some(Since::Thread(since)) => thread_time().saturating_sub(since),
+            None => Duration::ZERO,
+        };
+        lap.ran
     }
 
     /// What the call ran until it last stopped.
@@ -191,18 +218,15 @@ impl Stopwatch {
         !lap.in_lane && lap.ran > Self::PATIENCE
     }
 
-    /// Stops it, and returns what the call ran so far.
-    pub(super) fn pause(&self) -> Duration {
-        let mut lap = self.lock();
-        if let Some(since) = lap.since.take() {
-            lap.ran += since.elapsed().min(Self::LAP_MAX);
-        }
-        lap.ran
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Lap> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Gives a store its bounds: memory, handles, bytes per host call, and time.

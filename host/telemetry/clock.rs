@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far wall time may run ahead before it is followed, in milliseconds. Less is a matter of NTP, which also bends the clock
 /// this one goes by.
@@ -12,7 +12,7 @@ const AHEAD_MS_MAX: u64 = 5_000;
 /// How often wall time is looked at, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
 
-static CLOCK: LazyLock<Clock<Machine>> = LazyLock::new(|| Clock::new(Machine { started: Instant::now() }));
+static CLOCK: LazyLock<Clock<Machine>> = LazyLock::new(|| Clock::new(Machine::start()));
 
 /// Milliseconds since the Unix epoch, for everything that is measured or planned: never less than it was before in this process.
 /// Close to wall time, but not for judging what others signed with theirs; see [`wall_ms`].
@@ -35,11 +35,21 @@ trait Source {
 
 struct Machine {
     started: Instant,
+    /// What wall time was past a whole millisecond then, so that both clocks tick together: this one must not be behind by the
+    /// fractions that each of them leaves out.
+    phase: Duration,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), phase: Duration::from_nanos(u64::from(wall.subsec_nanos() % 1_000_000)) }
+    }
 }
 
 impl Source for Machine {
     fn monotonic_ms(&self) -> u64 {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.phase + self.started.elapsed();
         elapsed.as_secs() * 1_000 + u64::from(elapsed.subsec_millis())
     }
 

@@ -20,9 +20,10 @@ use futures_util::future::try_join_all;
 use hotbay::cli::Cli;
 use hotbay::config::Environment;
 use hotbay::limits::{MountLimits, NodeLimits};
-use hotbay::outbox::{Frames, Outbox};
+use hotbay::outbox::Outbox;
 use hotbay::plugin::compile::WORKER_COMMAND;
 use hotbay::plugin::{Channel, Effects, Instance, Opening, Plugin, ReadFuture, Runtime, Stats};
+use hotbay::protocol::burst::BurstBuilder;
 use hotbay::protocol::event::{Batch, Event, MemberId};
 use hotbay::protocol::frame::{Audience, Delivery, Opcode, Payload, Priority, encode};
 use hotbay::protocol::identity::Identity;
@@ -101,10 +102,6 @@ impl Channel for Empty {
 
     fn stats(&self) -> Stats {
         Stats::default()
-    }
-
-    fn timers_set(&self) -> usize {
-        0
     }
 }
 
@@ -190,11 +187,11 @@ fn outbox(bencher: Bencher<'_, '_>, frames: usize) {
     });
     let entered = ASYNC.enter();
     let outbox = Outbox::new(tokio::net::TcpStream::from_std(stream).expect("a socket"), 64 << 20);
-    let mut wire = BytesMut::new();
+    let mut burst = BurstBuilder::default();
     for _ in 0..frames {
-        encode(Opcode::Text, message().bytes(), &mut wire);
+        burst.push(0, &message(), Audience::All, Delivery { priority: Priority::Normal, conflate: None });
     }
-    let burst = Frames { wire: wire.freeze(), marks: Vec::new(), count: frames as u64, alike: Some(Priority::Normal) };
+    let burst = burst.finish().shared;
     bencher.counter(ItemsCount::new(frames)).bench_local(|| {
         outbox.send_frames(&burst);
         // Only if the socket is full.

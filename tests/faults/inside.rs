@@ -176,7 +176,7 @@ impl Inside {
             channel: Some(name(channel)),
             quiet: quiet.map(name).into_iter().collect(),
         };
-        tokio::spawn(connection::run(Arc::clone(&self.hub), opened));
+        tokio::spawn(connection::run(&self.hub, opened, ()));
         Client::over(client).await
     }
 

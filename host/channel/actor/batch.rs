@@ -126,12 +126,20 @@ impl Actor {
 
     /// Joins that the plugin rejects end where they began: such a member gets what was sent to it alone, and nothing else; and
     /// what it sent meanwhile is not run.
-    fn end_rejected_joins(&mut self, rejects: &[(u32, Refusal)], changes: &mut [Change]) {
-        for change in changes {
-            if change.from.is_some_and(|from| rejects.iter().any(|(rejected, _)| *rejected == from)) {
-                change.until = change.from;
-                self.with_roster(|roster| drop(roster.remove(change.recipient.member)));
-                self.orphans.extend(self.core.forget(change.recipient.member));
+    fn end_rejected_joins(&mut self, rejects: &[(u32, Refusal)], changes: &mut Vec<Change>) {
+        let is_rejected =
+            |change: &Change| change.from.is_some_and(|from| rejects.iter().any(|(rejected, _)| *rejected == from));
+        let rejected: Vec<usize> = (0..changes.len()).filter(|at| is_rejected(&changes[*at])).collect();
+        for at in rejected.into_iter().rev() {
+            let member = changes[at].recipient.member;
+            self.with_roster(|roster| drop(roster.remove(member)));
+            self.rejected.insert(member);
+            self.orphans.extend(self.core.forget(member));
+            if changes[..at].iter().any(|earlier| earlier.recipient.member == member) {
+                // It left in this very batch, and gets what was sent before that.
+                changes.remove(at);
+            } else {
+                changes[at].until = changes[at].from;
             }
         }
     }

@@ -42,7 +42,13 @@ impl Actor {
     async fn refuse_with(&mut self, event: &Event, why: &Refusal) {
         match event {
             Event::Join { member, .. } => self.refuse_join(*member, event, why).await,
-            Event::Leave { member, .. } => self.forget_left(*member),
+            Event::Leave { member, .. } => {
+                // A leave that never ran still is one: nobody is there any more.
+                if !self.leaving.contains_key(member) {
+                    self.with_roster(|roster| drop(roster.remove(*member)));
+                }
+                self.forget_left(*member);
+            }
             Event::Message { member, .. } => {
                 let recipient = self.with_roster(|roster| roster.find(*member).cloned());
                 if let Some(recipient) = recipient.or_else(|| self.leaving.get(member).cloned()) {
@@ -65,6 +71,7 @@ impl Actor {
 
     /// A join had no effect. Whoever was a member before, and only asked again, stays one.
     async fn refuse_join(&mut self, member: MemberId, event: &Event, why: &Refusal) {
+        self.rejected.remove(&member);
         let known = self.with_roster(|roster| roster.find(member).cloned());
         let mut orphans = Vec::new();
         if known.is_none() {

@@ -17,7 +17,7 @@ use crate::limits::NodeLimits;
 use crate::plugin::{PluginError, engine};
 
 /// The subcommand of the broker's own program that compiles.
-const COMMAND: &str = "compile-worker";
+pub const COMMAND: &str = "compile-worker";
 /// Bytes of a worker's words that are passed on.
 const WORDS_BYTES_MAX: u64 = 2_000;
 
