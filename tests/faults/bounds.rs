@@ -49,7 +49,7 @@ async fn calls_of_route_wait_for_their_turn_and_are_all_answered() {
     }
 
     // Each takes some milliseconds, and they come all at once.
-    let answers = join_all(clients.iter_mut().map(|client| ask(client, "@busy 5000000"))).await;
+    let answers = join_all(clients.iter_mut().map(|client| ask(client, "@busy 25000000"))).await;
 
     let refused: Vec<&String> = answers.iter().filter(|answer| *answer != "done").collect();
     assert!(refused.is_empty(), "{} of {CLIENTS} were refused: {:?}", refused.len(), refused[0]);
