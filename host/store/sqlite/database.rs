@@ -25,7 +25,7 @@ const READER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long an unused one is kept.
 const READER_IDLE_MAX: Duration = Duration::from_mins(1);
 /// Page cache of the writer and of each reader, in KiB.
-const CACHE_KIB: (u32, u32) = (16 << 10, 2 << 10);
+const CACHE_KIB: (u32, u32) = (8 << 10, 2 << 10);
 /// Pages of the write-ahead log (4 KiB each) after which a commit merges it into the file. Much larger than the default:
 /// busy channels write the same few pages again and again, and each is merged once.
 const CHECKPOINT_PAGES: u32 = 4_000;
