@@ -1,6 +1,7 @@
 //! What all channels of a mount share: their plugin, their bounds, and who is connected.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -39,9 +40,14 @@ impl Logic {
     }
 }
 
+/// Which of two connections of a mount came first: their order when their handshakes were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival(u64);
+
 /// Counts connections, users and awake channels of a mount by tenant.
 pub struct Census {
     started: Instant,
+    arrivals: AtomicU64,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
 }
 
@@ -56,40 +62,42 @@ struct Tenant {
 struct User {
     connections: u32,
     /// Oldest first; only where a newer connection takes the place of the oldest.
-    seats: Vec<Arc<Outbox>>,
+    seats: Vec<(Arrival, Arc<Outbox>)>,
 }
 
 impl Default for Census {
     fn default() -> Self {
-        Self { started: Instant::now(), tenants: Mutex::default() }
+        Self { started: Instant::now(), arrivals: AtomicU64::new(0), tenants: Mutex::default() }
     }
 }
 
 impl Census {
-    /// Counts a connection. False if the user has as many as it may.
-    pub fn connect(&self, identity: &Identity, per_user_max: usize) -> bool {
+    /// Counts a connection. `None` if the user has as many as it may.
+    pub fn connect(&self, identity: &Identity, per_user_max: usize) -> Option<Arrival> {
         let mut tenants = self.lock();
         let tenant = tenants.entry(identity.tenant().into()).or_default();
         let user = tenant.users.entry(identity.user().into()).or_default();
         if user.connections as usize >= per_user_max {
-            return false;
+            return None;
         }
         user.connections += 1;
         tenant.connections += 1;
-        true
+        Some(Arrival(self.arrivals.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Gives a counted connection a seat; if the user has more seats than it may, the oldest connection is closed.
-    pub fn seat(&self, identity: &Identity, outbox: &Arc<Outbox>, per_user_max: usize) {
+    pub fn seat(&self, identity: &Identity, arrival: Arrival, outbox: &Arc<Outbox>, per_user_max: usize) {
         let mut tenants = self.lock();
         let Some(user) = tenants.get_mut(identity.tenant()).and_then(|tenant| tenant.users.get_mut(identity.user()))
         else {
             return;
         };
-        user.seats.retain(|seat| seat.closed_with().is_none());
-        user.seats.push(Arc::clone(outbox));
+        user.seats.retain(|(_, seat)| seat.closed_with().is_none());
+        user.seats.push((arrival, Arc::clone(outbox)));
+        // Upgrades that end at the same time may come here in any order.
+        user.seats.sort_by_key(|(arrival, _)| *arrival);
         let excess = user.seats.len().saturating_sub(per_user_max);
-        for oldest in user.seats.drain(..excess) {
+        for (_, oldest) in user.seats.drain(..excess) {
             oldest.close(Close::REPLACED);
         }
     }
@@ -101,7 +109,7 @@ impl Census {
         tenant.connections = tenant.connections.saturating_sub(1);
         if let Some(user) = tenant.users.get_mut(identity.user()) {
             user.connections -= 1;
-            user.seats.retain(|seat| outbox.is_none_or(|outbox| !Arc::ptr_eq(seat, outbox)));
+            user.seats.retain(|(_, seat)| outbox.is_none_or(|outbox| !Arc::ptr_eq(seat, outbox)));
             if user.connections == 0 {
                 tenant.users.remove(identity.user());
             }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::channel::{Channel, Directory, Enclosure, Letter, Logic, LookupError, Membership};
+use crate::channel::{Arrival, Channel, Directory, Enclosure, Letter, Logic, LookupError, Membership};
 use crate::connection::clock::Pulse;
 use crate::connection::rate::Bucket;
 use crate::connection::reader::{Inbound, Reader};
@@ -89,6 +89,8 @@ pub struct Opened {
     pub early: Bytes,
     /// Whose it is.
     pub identity: Identity,
+    /// When it came, among the connections of the mount.
+    pub arrival: Arrival,
     /// The mount's.
     pub endpoint: Arc<Endpoint>,
     /// The channel it joins at once.
@@ -157,14 +159,14 @@ struct Joined {
 
 impl Connection {
     fn new(hub: &Arc<Hub>, opened: Opened) -> Self {
-        let Opened { stream, early: _, identity, endpoint, channel, quiet } = opened;
+        let Opened { stream, early: _, identity, arrival, endpoint, channel, quiet } = opened;
         let limits = Arc::clone(&endpoint.logic.limits);
         let id = MemberId(hub.next_id.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max));
         let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
         hub.clock.add(&pulse);
         if endpoint.evict {
-            endpoint.logic.census.seat(&identity, &outbox, limits.connections_per_user_max);
+            endpoint.logic.census.seat(&identity, arrival, &outbox, limits.connections_per_user_max);
         }
         let mut connection = Self {
             hub: Arc::clone(hub),

@@ -9,6 +9,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::channel::Arrival;
 use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::handshake::{self, HandshakeError};
 use crate::connection::{self, Opened};
@@ -56,10 +57,10 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         OnExcess::Refuse => logic.limits.connections_per_user_max,
         OnExcess::Evict => usize::MAX,
     };
-    if !logic.census.connect(&identity, user_max) {
+    let Some(arrival) = logic.census.connect(&identity, user_max) else {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
-    }
-    let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, channel, quiet, slot };
+    };
+    let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, arrival, channel, quiet, slot };
     telemetry::spawn("upgrade", opening.run(on_upgrade));
     accepted
 }
@@ -78,6 +79,7 @@ struct Opening {
     site: Arc<Site>,
     mount: Arc<MountPoint>,
     identity: Identity,
+    arrival: Arrival,
     channel: Option<ChannelName>,
     quiet: Vec<ChannelName>,
     slot: TenantSlot,
@@ -85,14 +87,14 @@ struct Opening {
 
 impl Opening {
     async fn run(self, on_upgrade: OnUpgrade) {
-        let Self { site, mount, identity, channel, quiet, slot } = self;
+        let Self { site, mount, identity, arrival, channel, quiet, slot } = self;
         let endpoint = Arc::clone(&mount.endpoint);
         let hub = Arc::clone(&site.hub);
         drop((site, mount));
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
             return endpoint.logic.census.disconnect(&identity, None);
         };
-        let opened = Opened { stream, early, identity, endpoint, channel, quiet };
+        let opened = Opened { stream, early, identity, arrival, endpoint, channel, quiet };
         // A task of its own, so that nothing of this one stays for as long as the connection.
         telemetry::spawn("connection", connection::run(&hub, opened, (slot, socket_slot)));
     }

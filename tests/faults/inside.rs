@@ -166,12 +166,13 @@ impl Inside {
         let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a connection");
         let identity = Identity::new("default", user, "", "{}", None);
-        assert!(self.endpoint.logic.census.connect(&identity, 100));
+        let arrival = self.endpoint.logic.census.connect(&identity, 100).expect("room for one more");
         let name = |name: &str| ChannelName::new("default", &format!("fixture:{name}")).expect("a name");
         let opened = Opened {
             stream,
             early: Bytes::new(),
             identity,
+            arrival,
             endpoint: Arc::clone(&self.endpoint),
             channel: Some(name(channel)),
             quiet: quiet.map(name).into_iter().collect(),
