@@ -7,16 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::plugin::engine::TICK;
 use crate::plugin::state::Stopwatch;
 
-/// How much a call may run where it began.
-const PATIENCE: Duration = TICK.saturating_mul(2);
 /// The thread. It ends with this.
 pub(super) struct Lane {
     runtime: Handle,
@@ -50,7 +46,7 @@ impl Lane {
     ) -> Option<T> {
         let here = std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if stopwatch.ran() > PATIENCE => Poll::Ready(None),
+            Poll::Pending if stopwatch.is_long() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
         if let Some(result) = here.await {

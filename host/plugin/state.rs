@@ -177,7 +177,8 @@ enum Since {
 impl Stopwatch {
     /// A running plugin comes by every tick. What is longer was not the plugin's doing.
     const WALL_MAX: Duration = TICK.saturating_mul(2);
-    /// How long a call that stays where it began (all but `handle`) may run before it leaves every other tick to others.
+    /// How long a call may run where it began. Then `handle` goes on in the [`lane`](super::lane), and every other call leaves
+    /// every other tick to others.
     const PATIENCE: Duration = TICK.saturating_mul(2);
 
     /// Begins a call.
@@ -203,9 +204,9 @@ impl Stopwatch {
         lap.ran
     }
 
-    /// What the call ran until it last stopped.
-    pub(super) fn ran(&self) -> Duration {
-        self.lock().ran
+    /// Whether the call ran longer than it may where it began.
+    pub(super) fn is_long(&self) -> bool {
+        self.lock().ran > Self::PATIENCE
     }
 
     /// The call goes on in the [`lane`](super::lane), where it need not step back by itself.
