@@ -7,12 +7,14 @@ mod refuse;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::channel::actor::batch::Prepared;
 use crate::channel::actor::commit::CommitUnderWay;
@@ -46,7 +48,11 @@ struct Actor {
     directory: Arc<Directory>,
     channel: Arc<Channel>,
     core: Core,
-    stop: watch::Receiver<bool>,
+    /// Wakes it when nothing else does: at the latest when it must be. Set anew only if it would come too late, for that costs
+    /// more than to look once too often.
+    alarm: Pin<Box<Sleep>>,
+    /// Whether a task that is woken goes to the end of the queue by itself.
+    queues: bool,
     /// Before the channel is taken over, its members; afterwards they are in the view.
     roster: Roster,
     claim: Option<Claim>,
@@ -106,10 +112,16 @@ async fn let_others_go_first() {
     .await;
 }
 
-fn fresh_core(channel: &Channel, stop: &watch::Receiver<bool>) -> Core {
+/// Lets the runtime look for what came in, and others read it.
+async fn let_sockets_be_read() {
+    tokio::task::yield_now().await;
+    let_others_go_first().await;
+}
+
+fn fresh_core(channel: &Channel, directory: &Directory) -> Core {
     let release_early = channel.logic.durability == Durability::None;
     let mut core = Core::new(Arc::clone(&channel.logic.limits), release_early, now_ms());
-    if *stop.borrow() {
+    if directory.is_stopping() {
         core.stop();
     }
     core
@@ -117,10 +129,10 @@ fn fresh_core(channel: &Channel, stop: &watch::Receiver<bool>) -> Core {
 
 impl Actor {
     fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
-        let stop = directory.stop.subscribe();
         Self {
-            core: fresh_core(channel, &stop),
-            stop,
+            core: fresh_core(channel, directory),
+            alarm: Box::pin(sleep_until(Instant::now() + WAIT_MAX)),
+            queues: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
             directory: Arc::clone(directory),
             channel: Arc::clone(channel),
             roster,
@@ -141,7 +153,7 @@ impl Actor {
 
     /// What takes a moment is boxed: an actor that waits, as most do most of the time, must not hold room for it; and the
     /// memory it gets is that which another actor just gave back, and still in the processor's cache.
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             // What is on disk leaves before anything new is begun.
             if let Some(result) = self.finished_commit() {
@@ -158,8 +170,7 @@ impl Actor {
                     Box::pin(self.run_batch(id, batch)).await;
                     // A channel that never waits must not keep its thread from others.
                     if self.channel.mailbox.has_letters() {
-                        tokio::task::yield_now().await;
-                        let_others_go_first().await;
+                        let_sockets_be_read().await;
                     }
                 }
                 Step::Sleep => {
@@ -353,39 +364,43 @@ impl Actor {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
         let deadline = Instant::now() + pause;
         let wants_events = self.core.appetite().0 > 0;
-        let (mailbox, commit, stop) = (&self.channel.mailbox, &mut self.commit, &mut self.stop);
-        let timer = sleep_until(commit.as_ref().map_or(deadline, |commit| commit.due().min(deadline)));
-        tokio::pin!(timer);
-        // Not what the signal says now: it may have come before this actor, or since the core was last asked.
-        let stopping = self.core.is_stopping();
-        let news = {
-            let stop = stop.wait_for(|stop| *stop);
-            tokio::pin!(stop);
-            std::future::poll_fn(|cx| {
-                if !stopping && stop.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(News::Stop);
-                }
-                if let Some(under_way) = commit.as_mut()
-                    && let Poll::Ready(result) = under_way.poll(cx)
-                {
-                    return Poll::Ready(News::Commit(result));
-                }
-                if mailbox.poll_news(cx, wants_events) {
-                    return Poll::Ready(News::Mailbox);
-                }
-                if timer.as_mut().poll(cx).is_ready() {
-                    let due = commit.as_ref().is_some_and(|commit| commit.due() <= Instant::now());
-                    return Poll::Ready(if due { News::CommitDue } else { News::Time });
-                }
-                Poll::Pending
-            })
-            .await
-        };
+        let due = self.commit.as_ref().map_or(deadline, |commit| commit.due().min(deadline));
+        if self.alarm.deadline() > due || self.alarm.is_elapsed() {
+            self.alarm.as_mut().reset(due);
+        }
+        let (mailbox, commit, alarm) = (&self.channel.mailbox, &mut self.commit, &mut self.alarm);
+        // Not what the node does now: it may have begun to stop before this actor, or since the core was last asked.
+        let (stopping, directory) = (self.core.is_stopping(), &self.directory);
+        let news = std::future::poll_fn(|cx| {
+            // This registers the actor; what is looked at afterwards cannot be missed.
+            let has_mail = mailbox.poll_news(cx, wants_events);
+            if !stopping && directory.is_stopping() {
+                return Poll::Ready(News::Stop);
+            }
+            if let Some(under_way) = commit.as_mut()
+                && let Poll::Ready(result) = under_way.poll(cx)
+            {
+                return Poll::Ready(News::Commit(result));
+            }
+            if has_mail {
+                return Poll::Ready(News::Mailbox);
+            }
+            if alarm.as_mut().poll(cx).is_ready() {
+                let due = commit.as_ref().is_some_and(|commit| commit.due() <= Instant::now());
+                return Poll::Ready(if due { News::CommitDue } else { News::Time });
+            }
+            Poll::Pending
+        })
+        .await;
         match news {
+            News::Mailbox if self.queues => {}
             News::Mailbox => let_others_go_first().await,
             News::Time => {}
             News::Stop => self.core.stop(),
-            News::Commit(result) => Box::pin(self.commit_came_back(result)).await,
+            News::Commit(result) => {
+                Box::pin(self.commit_came_back(result)).await;
+                let_sockets_be_read().await;
+            }
             News::CommitDue => Box::pin(self.commit_is_due()).await,
         }
     }
@@ -466,7 +481,7 @@ impl Actor {
             Err(roster) => {
                 // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
                 self.roster = roster;
-                self.core = fresh_core(&self.channel, &self.stop);
+                self.core = fresh_core(&self.channel, &self.directory);
                 false
             }
         }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::limits::{COMMITS_IN_FLIGHT_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QUARANTINE_MS};
+use crate::limits::{BATCHES_ON_THE_WAY_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QUARANTINE_MS};
 use crate::protocol::event::{Batch, Event, MemberId};
 use crate::protocol::refusal::RefusalCode;
 
@@ -170,12 +170,16 @@ impl Core {
 
     /// How many events and bytes the core takes from the mailbox now: a batch's worth, once it has run what it took.
     pub fn appetite(&self) -> (usize, usize) {
-        let full = self.pipeline.len() >= COMMITS_IN_FLIGHT_MAX || !self.held.is_empty();
+        let full = self.is_full() || !self.held.is_empty();
         if full || !self.fresh.is_empty() || !self.again.is_empty() {
             (0, 0)
         } else {
             (self.limits.batch_events_max, self.limits.batch_bytes_max)
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.pipeline.len() >= if self.release_early { BATCHES_ON_THE_WAY_MAX } else { 1 }
     }
 
     /// Takes events from the mailbox.
@@ -210,7 +214,7 @@ impl Core {
         // A node that goes down leaves timers to the store.
         let timer_due = !self.stopping && (timer_ms <= self.now_ms || self.poked);
         let due = !self.fresh.is_empty() || !self.again.is_empty() || timer_due;
-        if due && self.pipeline.len() < COMMITS_IN_FLIGHT_MAX {
+        if due && !self.is_full() {
             let ready_ms = self.quarantined_until_ms.max(self.retry_at_ms);
             if self.awake {
                 return self.run(seed);

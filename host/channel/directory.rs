@@ -50,7 +50,7 @@ pub struct Directory {
     pub(super) owner: String,
     /// Permits for instances.
     pub(super) awake: Arc<Semaphore>,
-    pub(super) stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     limits: NodeLimits,
     logics: Vec<Arc<Logic>>,
     shards: Vec<Mutex<HashMap<ChannelName, Arc<Channel>>>>,
@@ -60,11 +60,21 @@ pub struct Directory {
     /// Actors, and couriers that have something to deliver.
     tasks: AtomicUsize,
     task_ended: Notify,
-    /// Like `stop`, for those who ask for every message.
+    /// Like `stop`, for those who ask for every message, and for actors, which are woken.
     stopping: AtomicBool,
     next_request: AtomicU64,
     /// Set while awake channels are nearly as many as may be: they sleep sooner then.
     crowded: AtomicBool,
+}
+
+/// A task that [`Directory::drain`] waits for, until it ends, however it ends.
+struct Counted(Arc<Directory>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.0.task_ended.notify_waiters();
+    }
 }
 
 /// A round through all timers that are due, which may take several looks.
@@ -319,8 +329,9 @@ impl Directory {
         metrics::gauge!("hotbay_channels_awake").increment(1.0);
         self.spawn_counted("channel", async move {
             channel.logic.census.channel(channel.name.tenant(), true);
-            let run = AssertUnwindSafe(actor::run(&directory, &channel, roster, poked)).catch_unwind();
-            if run.await.is_err() {
+            // Boxed, or the tasks around it would hold room for it twice.
+            let run = Box::pin(actor::run(&directory, &channel, roster, poked));
+            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                 tracing::error!(channel = %channel.name, "the channel's actor panicked; its members were closed");
                 metrics::counter!("hotbay_actor_panics_total").increment(1);
             }
@@ -333,13 +344,9 @@ impl Directory {
 
     /// Spawns a task that [`Directory::drain`] waits for.
     pub(super) fn spawn_counted(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let directory = Arc::clone(self);
         self.tasks.fetch_add(1, Ordering::Relaxed);
-        telemetry::spawn(name, async move {
-            task.await;
-            directory.tasks.fetch_sub(1, Ordering::Relaxed);
-            directory.task_ended.notify_waiters();
-        });
+        let counted = Counted(Arc::clone(self));
+        telemetry::spawn(name, task.map(move |()| drop(counted)));
     }
 
     /// How long a channel stays awake without events.
@@ -411,8 +418,13 @@ impl Directory {
 
     /// Lets every awake channel finish what it has, save its memory and go to sleep; returns when all did.
     pub async fn drain(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.store(true, Ordering::SeqCst);
         self.stop.send_replace(true);
+        // Those that wake later see it when they do.
+        for shard in &self.shards {
+            let channels = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            channels.values().for_each(|channel| channel.mailbox.wake_actor());
+        }
         loop {
             let ended = self.task_ended.notified();
             if self.tasks.load(Ordering::Relaxed) == 0 {
@@ -424,7 +436,7 @@ impl Directory {
 
     /// Whether the node is going down.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Told when the node goes down.

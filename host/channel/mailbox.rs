@@ -244,6 +244,11 @@ impl Mailbox {
         (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked
     }
 
+    /// Wakes the actor, if there is one that waits, to look at something else than letters.
+    pub(super) fn wake_actor(&self) {
+        self.actor.wake();
+    }
+
     /// Goes to sleep, unless something came in meanwhile: then the members come back and the actor goes on.
     ///
     /// # Errors

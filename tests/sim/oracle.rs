@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use hotbay::channel::core::{BatchId, Output};
-use hotbay::limits::{COMMITS_IN_FLIGHT_MAX, FAULTS_IN_A_ROW_MAX, QUARANTINE_MS};
+use hotbay::limits::{BATCHES_ON_THE_WAY_MAX, FAULTS_IN_A_ROW_MAX, QUARANTINE_MS};
 use hotbay::protocol::event::{Batch, Event, MemberId};
 use hotbay::protocol::refusal::RefusalCode;
 
@@ -138,7 +138,7 @@ impl Oracle {
         assert!((1..=events_max + 1).contains(&batch.events.len()), "a batch of {}", batch.events.len());
         assert!(batch.now_ms >= self.last_now_ms, "the time of a batch went back");
         self.last_now_ms = batch.now_ms;
-        assert!(self.in_flight.len() < COMMITS_IN_FLIGHT_MAX, "too many batches on the way");
+        assert!(self.in_flight.len() < BATCHES_ON_THE_WAY_MAX, "too many batches on the way");
         for event in &batch.events {
             if let Event::Timer { name, .. } = event {
                 let due = self.dues.get(name).is_some_and(|dues| dues.iter().any(|due_ms| *due_ms <= batch.now_ms));

@@ -33,10 +33,10 @@ pub(crate) async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64>
     let process = Process(broker.pid().to_string());
     let mut members = connect(&broker, 0..warm_up, rooms).await?;
     drain(&mut members).await?;
-    let before = process.rss_settled_bytes().await?;
+    let before = process.settled_memory_bytes().await?;
     members.append(&mut connect(&broker, warm_up..warm_up + count, rooms).await?);
     drain(&mut members).await?;
-    let after = process.rss_settled_bytes().await?;
+    let after = process.settled_memory_bytes().await?;
     Ok((after as f64 - before as f64) / count as f64)
 }
 
@@ -47,9 +47,9 @@ pub(crate) async fn per_awake_channel(load: &Load) -> Outcome<f64> {
     let process = Process(broker.pid().to_string());
     let mut members = connect(&broker, 0..TALKERS, TALKERS).await?;
     members = talk_in(members, "warm", warm_up).await?;
-    let before = process.rss_settled_bytes().await?;
+    let before = process.settled_memory_bytes().await?;
     members = talk_in(members, "awake", count).await?;
-    let after = process.rss_settled_bytes().await?;
+    let after = process.settled_memory_bytes().await?;
     drop(members);
     Ok((after as f64 - before as f64) / f64::from(count))
 }
@@ -68,7 +68,7 @@ pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
         let mut before = 0;
         for number in 0..warm_up + measured {
             if number == warm_up {
-                before = process.rss_settled_bytes().await?;
+                before = process.settled_memory_bytes().await?;
             }
             let name = format!("{}{number}", if leaves { "left" } else { "kept" });
             members = talk_in(members, &name, wave).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
             }
             asleep(&broker).await?;
         }
-        let after = process.rss_settled_bytes().await?;
+        let after = process.settled_memory_bytes().await?;
         *cost = (after as f64 - before as f64) / f64::from(wave * measured);
     }
     Ok((costs[0], costs[1]))

@@ -23,22 +23,23 @@ impl Process {
         Ok(Duration::from_secs_f64((ticks.0 + ticks.1) / TICKS_PER_SECOND))
     }
 
-    /// Resident memory, in bytes.
-    pub(crate) fn rss_bytes(&self) -> Outcome<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    /// Resident memory, in bytes. Pages that are mapped more than once, as every instance of a plugin maps its unchanged ones,
+    /// are counted once: this is the "proportional set size" (`proc_pid_smaps(5)`).
+    pub(crate) fn memory_bytes(&self) -> Outcome<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0))?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.ok_or("/proc/PID/status has no VmRSS")? * 1024)
+        Ok(kib.ok_or("/proc/PID/smaps_rollup has no Pss")? * 1024)
     }
 
     /// Resident memory once it stands still, or after five seconds.
-    pub(crate) async fn rss_settled_bytes(&self) -> Outcome<u64> {
+    pub(crate) async fn settled_memory_bytes(&self) -> Outcome<u64> {
         const STILL_BYTES: u64 = 32 << 10;
-        let mut last = self.rss_bytes()?;
+        let mut last = self.memory_bytes()?;
         let mut still = 0;
         for _ in 0..50 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = self.rss_bytes()?;
+            let now = self.memory_bytes()?;
             still = if now.abs_diff(last) <= STILL_BYTES { still + 1 } else { 0 };
             last = now;
             if still == 4 {
