@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
 use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
+use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
 use crate::server::{self, Answers, ApiKeys, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
@@ -88,7 +89,7 @@ impl Broker {
         let logics = logics.into_values().collect();
         let directory = Directory::new(Arc::clone(&store), owner, &config.limits, logics);
         let listen = |error| StartError::Listen { address: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let listener = bind(config.listen).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let site = Arc::new(Site {
             hub: Arc::new(Hub::new(Arc::clone(&directory))),
@@ -207,4 +208,11 @@ fn check_mappings(config: &Config) {
             "limits.channels_awake_max channels may need more memory mappings than vm.max_map_count allows: lower the one or raise the other"
         );
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }

@@ -31,6 +31,9 @@ pub const WRONG_KEYS_PER_ADDRESS: Rate = Rate { per_second: 1, burst: 20 };
 pub const WRONG_KEY_ADDRESSES_MAX: usize = 10_000;
 /// How long a first answer is kept for retries with the same idempotency key, in milliseconds (24 h).
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Connections that may wait to be accepted. When more come at once, as after a restart, the kernel drops their first packet, and
+/// they try again a second later. The system has a bound of its own (`net.core.somaxconn`, usually 4,096).
+pub const LISTEN_BACKLOG: u32 = 4_096;
 /// Longest token a client may present, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// Longest chain of publishes from channel to channel.

@@ -183,3 +183,24 @@ async fn a_closed_client_that_never_reads_does_not_stay() {
     sender.close().await;
     broker.until_metric_is("hotbay_connections", 0.0).await;
 }
+
+/// Clients that all come at once, while the broker is busy with something else, wait to be accepted: the kernel turns none away.
+#[tokio::test]
+async fn a_crowd_waits_to_be_accepted() {
+    const CROWD: usize = 600;
+    let system = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the system's bound");
+    assert!(system.trim().parse::<usize>().expect("a number") >= CROWD, "this system lets only {system} wait");
+    let broker = Setup::fixture("").start();
+    broker.signal(rustix::process::Signal::STOP);
+
+    let connecting = (0..CROWD).map(|_| tokio::net::TcpStream::connect(broker.address()));
+    let crowd = tokio::time::timeout(crate::support::client::DEADLINE, futures_util::future::join_all(connecting))
+        .await
+        .expect("all in time");
+
+    assert!(crowd.iter().all(Result::is_ok));
+    broker.signal(rustix::process::Signal::CONT);
+    drop(crowd);
+    let alive = crate::support::http::get(&broker.http("/healthz"), &[]).await;
+    assert_eq!(alive.status, 200);
+}

@@ -5,7 +5,7 @@
 //!   the room's member list and in the plugin's memory.
 //! - *awake channel*: a fixed set of connections; only rooms are added, each with one member and one message in its log.
 //! - *asleep*: rooms are added in waves that go to sleep before the next one comes. First as many waves as it takes until the
-//!   process stops growing for what a thousand channels need while they are awake together: the allocator keeps that for the
+//!   process stops growing for what so many channels need while they are awake together: the allocator keeps that for the
 //!   next wave, however many channels sleep. Then with the member gone, then with the member staying.
 
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ pub(crate) async fn per_awake_channel(load: &Load) -> Outcome<f64> {
 
 /// Bytes per sleeping channel: with its member staying, and after it left.
 pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
-    let (wave, warm_up, measured) = if load.quick { (100, 1, 1) } else { (1_000, 8, 4) };
+    let (wave, warm_up, measured) = if load.quick { (100, 1, 1) } else { (2_000, 4, 8) };
     let setup = chat::setup()
         .set("mount.community.limits.idle_ms", 300)
         .set("mount.community.limits.channels_per_connection_max", 100_000);
