@@ -3,7 +3,8 @@
 //! with a fake plugin and a fake store.
 //!
 //! A batch goes through [`Core::next`] (`Run`), [`Core::ran`], a commit, [`Core::committed`], and leaves by
-//! [`Output::Release`]. Several may be on the way; they are committed one after another and leave in that order.
+//! [`Output::Release`]. The next one runs when it came back, so that what came in meanwhile is one batch; only where effects do
+//! not wait for the disk, two may be on the way. They are committed one after another and leave in that order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

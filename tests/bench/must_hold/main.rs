@@ -160,7 +160,7 @@ async fn throughput(load: &Load, lines: &mut Vec<Line>) -> Outcome<()> {
     let of = |value: fn(&Throughput) -> f64| runs.iter().map(value).collect::<Vec<_>>();
     let note = format!("{ROOMS} rooms of {SIZE}, {WINDOW} under way per member, closed loop, one write each");
     let rate = Line::new("durable chat messages", "/s", of(|run| run.acked as f64 / run.seconds));
-    lines.push(rate.bar(Bar::AtLeast(20_000.0)).note(note));
+    lines.push(rate.bar(Bar::AtLeast(50_000.0)).note(note));
     lines.push(Line::new("  deliveries", "/s", of(|run| run.delivered as f64 / run.seconds)));
     lines.push(Line::new("  latency, p50", "ms", of(|run| percentile_ms(&run.latencies, 50.0))));
     lines.push(Line::new("  latency, p99", "ms", of(|run| percentile_ms(&run.latencies, 99.0))));
