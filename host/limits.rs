@@ -40,8 +40,8 @@ pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 pub const PUBLISH_HOPS_MAX: u8 = 8;
 /// Publications of one channel to others that are not delivered yet.
 pub const PUBLISHES_WAITING_MAX: usize = 1_024;
-/// Batches of one channel that may be on the way to the disk while the next one runs, where effects do not wait for that
-/// (`durability = "none"`). Elsewhere a batch runs when the one before is committed: commits of a channel follow each other
+/// Batches of one channel that may be on the way to the disk at once where effects do not wait for that (`durability = "none"`):
+/// while there are fewer, the next one runs. Elsewhere it runs when the one before is committed: commits of a channel follow each other
 /// anyway, and what comes in meanwhile then shares one commit, and one write to each member.
 pub const BATCHES_ON_THE_WAY_MAX: usize = 2;
 /// Faults in a row, with no good event between, after which a member is closed or a channel quarantined.

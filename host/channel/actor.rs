@@ -51,7 +51,7 @@ struct Actor {
     /// Wakes it when nothing else does: at the latest when it must be. Set anew only if it would come too late, for that costs
     /// more than to look once too often.
     alarm: Pin<Box<Sleep>>,
-    /// Whether a task that is woken goes to the end of the queue by itself.
+    /// Whether a task that is woken goes to the end of the queue by itself: on a runtime of one thread, which has no LIFO slot.
     queues: bool,
     /// Before the channel is taken over, its members; afterwards they are in the view.
     roster: Roster,
@@ -183,9 +183,15 @@ impl Actor {
         }
     }
 
+    /// What is taken from the mailbox now. Also while a batch that rejects a join is on the way: what the joiner sends meanwhile
+    /// is told to it with the refusal, and nobody could tell it later.
+    fn appetite(&self) -> (usize, usize) {
+        self.core.appetite(!self.rejected.is_empty())
+    }
+
     /// Takes what the core wants from the mailbox; in quarantine, refuses it.
     async fn empty_mailbox(&mut self) {
-        let (events_max, bytes_max) = self.core.appetite();
+        let (events_max, bytes_max) = self.appetite();
         let mut letters = Vec::new();
         let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
         if poked {
@@ -363,7 +369,7 @@ impl Actor {
     async fn wait(&mut self, until_ms: u64) {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
         let deadline = Instant::now() + pause;
-        let wants_events = self.core.appetite().0 > 0;
+        let wants_events = self.appetite().0 > 0;
         let due = self.commit.as_ref().map_or(deadline, |commit| commit.due().min(deadline));
         if self.alarm.deadline() > due || self.alarm.is_elapsed() {
             self.alarm.as_mut().reset(due);

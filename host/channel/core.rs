@@ -170,8 +170,9 @@ impl Core {
     }
 
     /// How many events and bytes the core takes from the mailbox now: a batch's worth, once it has run what it took.
-    pub fn appetite(&self) -> (usize, usize) {
-        let full = self.is_full() || !self.held.is_empty();
+    /// `early` also while a batch is on the way: then it waits here.
+    pub fn appetite(&self, early: bool) -> (usize, usize) {
+        let full = (self.is_full() && !early) || !self.held.is_empty();
         if full || !self.fresh.is_empty() || !self.again.is_empty() {
             (0, 0)
         } else {
@@ -230,7 +231,8 @@ impl Core {
             }
         }
         if !self.pipeline.is_empty() {
-            return Step::Wait { until_ms: u64::MAX };
+            let runs_beside = self.awake && !self.is_full() && !self.stopping;
+            return Step::Wait { until_ms: if runs_beside { timer_ms } else { u64::MAX } };
         }
         // Faults are remembered for as long again as the quarantine they led to.
         let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
@@ -363,6 +365,10 @@ impl Core {
             let pause_ms = (RETRY_MS_MIN << tries.min(10)).min(RETRY_MS_MAX);
             entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
             return vec![Output::CommitAgain(id, pause_ms)];
+        }
+        if let (CommitFailure::Passing, CommitState::UnderWay { since_ms, .. }) = (why, entry.commit) {
+            // Who waits behind it waited for the same store: it has no time of its own to come back.
+            self.unavailable_since_ms.get_or_insert(since_ms);
         }
         // Refused at the first try, it certainly had no effect.
         let unsure = why == CommitFailure::Passing || !matches!(entry.commit, CommitState::UnderWay { tries: 0, .. });

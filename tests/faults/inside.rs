@@ -20,6 +20,7 @@ use hotbay::store::{
     Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, Durability, LogEntry, Order, Store, StoreFuture,
 };
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::support::broker::{Broker, Setup};
 use crate::support::client::{Client, DEADLINE};
@@ -32,6 +33,8 @@ struct BadStore {
     panics: AtomicBool,
     /// No commit is answered, nor written.
     silent: AtomicBool,
+    /// Each commit takes one.
+    permits: Semaphore,
     /// How long each `get` takes, in milliseconds.
     get_ms: AtomicU64,
 }
@@ -46,7 +49,10 @@ impl Store for BadStore {
         if self.silent.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
-        self.good.commit(commit)
+        Box::pin(async move {
+            self.permits.acquire().await.expect("never closed").forget();
+            self.good.commit(commit).await
+        })
     }
 
     fn get<'a>(&'a self, channel: ChannelKey, key: &'a str) -> StoreFuture<'a, Option<Bytes>> {
@@ -145,6 +151,7 @@ impl Inside {
             good: SqliteStore::open(&broker.data().join("inside.db")).await.expect("a store"),
             panics: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            permits: Semaphore::new(Semaphore::MAX_PERMITS),
             get_ms: AtomicU64::new(0),
         });
         let directory = Directory::new(Arc::clone(&store) as _, "test".to_owned(), &node, vec![Arc::clone(&logic)]);
@@ -246,6 +253,36 @@ async fn a_commit_without_an_answer_is_given_up_and_called_unknown() {
     assert_eq!(ask(&mut ann, "put k after").await, "ok");
     assert_eq!(ask(&mut ann, "get k").await, "value after");
     assert_eq!(ask(&mut ann, "get l").await, "none");
+    inside.drain().await;
+}
+
+/// Law: whoever sends something behind a join that is rejected is told that it is no member, also while the refusal waits for
+/// the commit of its batch.
+#[tokio::test]
+async fn messages_behind_a_rejected_join_are_told() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    let mut other = inside.connect("other", "other", None).await;
+    assert_eq!(ask(&mut ann, "put k 1").await, "ok");
+    assert_eq!(ask(&mut other, "echo joined").await, "joined");
+    let permits = &inside.store.permits;
+    permits.forget_permits(Semaphore::MAX_PERMITS);
+    // A batch on the way, behind which the join and another write become one batch.
+    ann.send_text("put k 2").await;
+    assert_eq!(ask(&mut other, "echo 1").await, "1");
+    let mut unwanted = inside.connect("unwanted", "a", None).await;
+    ann.send_text("put k 3").await;
+    assert_eq!(ask(&mut other, "echo 2").await, "2");
+    permits.add_permits(1);
+    assert_eq!(ann.text().await, "ok");
+
+    unwanted.send_text("echo lost").await;
+    assert_eq!(ask(&mut other, "echo 3").await, "3");
+    permits.add_permits(100);
+
+    assert_eq!(ann.text().await, "ok");
+    assert_eq!(unwanted.text().await, "refused forbidden: not you");
+    assert_eq!(unwanted.text().await, "refused not-joined: not a member of the channel");
     inside.drain().await;
 }
 

@@ -18,7 +18,7 @@ impl World {
         if std::mem::take(&mut self.poked) {
             core.poke();
         }
-        let (events_max, _) = core.appetite();
+        let (events_max, _) = core.appetite(false);
         let take = events_max.min(self.mailbox.len());
         self.core_ms = self.core_ms.max(self.wall_ms);
         if take > 0 {
@@ -141,7 +141,7 @@ impl World {
 
     fn run(&mut self, id: BatchId, batch: &Arc<Batch>) {
         assert!(self.instance, "ran without an instance");
-        self.oracle.runs(batch, self.limits.batch_events_max);
+        self.oracle.runs(batch, self.limits.batch_events_max, self.early);
         let took_ms = self.rng.random_range(0..3);
         self.pass(took_ms);
         let alone = batch.events.len() == 1;
