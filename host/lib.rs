@@ -42,3 +42,9 @@ pub mod protocol;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+
+/// The system's allocator searches for every piece of more than a kilobyte, as the futures of a busy channel are, and keeps more
+/// memory for small ones: with it a durable message costs a sixth more processor time and an idle connection 200 bytes more.
+/// Here, so that tests and benches run on what the broker runs on; not prefixed, so that SQLite does, too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

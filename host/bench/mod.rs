@@ -24,7 +24,7 @@ mod link;
 mod pace;
 mod plan;
 pub mod plot;
-mod procfs;
+pub mod procfs;
 mod report;
 mod run;
 mod scenario;

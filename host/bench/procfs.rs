@@ -8,23 +8,27 @@ use super::BenchError;
 
 /// A process on this machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process(pub(super) u32);
+pub struct Process(pub u32);
 
 /// CPU time of each thread so far, in nanoseconds.
 #[derive(Debug, Default)]
-pub(super) struct CpuTimes(HashMap<u64, u64>);
+pub struct CpuTimes(HashMap<u64, u64>);
 
 /// Memory of a process, in bytes, without the kernel's share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) rss: u64,
-    /// What it shares with others counts in part.
-    pub(super) pss: u64,
+pub struct Memory {
+    /// The resident set: every page as often as it is mapped.
+    pub rss: u64,
+    /// The proportional set: a page that is mapped more than once, by this process or others, counts once in all.
+    pub pss: u64,
 }
 
 impl Process {
     /// The CPU time of its threads.
-    pub(super) fn cpu(self) -> Result<CpuTimes, BenchError> {
+    ///
+    /// # Errors
+    /// If there is no such process, or it is not ours to look at.
+    pub fn cpu(self) -> Result<CpuTimes, BenchError> {
         let folder = self.folder().join("task");
         let mut times = HashMap::new();
         for thread in fs::read_dir(folder).map_err(|e| self.error(&e))? {
@@ -41,7 +45,10 @@ impl Process {
     }
 
     /// Its memory.
-    pub(super) fn memory(self) -> Result<Memory, BenchError> {
+    ///
+    /// # Errors
+    /// Like [`Process::cpu`].
+    pub fn memory(self) -> Result<Memory, BenchError> {
         let text = fs::read_to_string(self.folder().join("smaps_rollup")).map_err(|e| self.error(&e))?;
         Ok(memory(&text))
     }
@@ -57,7 +64,7 @@ impl Process {
 
 impl CpuTimes {
     /// CPU time since an earlier look, in nanoseconds. What a thread that ended in between used is not seen.
-    pub(super) fn since(&self, earlier: &Self) -> u64 {
+    pub fn since(&self, earlier: &Self) -> u64 {
         self.0.iter().map(|(id, time)| time.saturating_sub(earlier.0.get(id).copied().unwrap_or(0))).sum()
     }
 }

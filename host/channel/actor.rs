@@ -29,7 +29,7 @@ use crate::plugin::{Fault, Instance, Opening};
 use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
-use crate::store::{Acquired, Commit, Committed, Durability, Fence, StoreError, Writes};
+use crate::store::{Acquired, Commit, Durability, Fence, Writes};
 use crate::telemetry::now_ms;
 
 /// Wait no longer than this at a time, so that a clock that was set is noticed.
@@ -91,31 +91,10 @@ const ORPHANS_MAX: usize = 256;
 /// What the actor waits for.
 enum News {
     Mailbox,
-    Commit(Result<Committed, StoreError>),
+    Commit,
     CommitDue,
     Time,
     Stop,
-}
-
-/// Goes to the end of the queue of tasks that are ready. A task that is woken by another, or by tokio's own `yield_now`, goes to
-/// its front instead (tokio's "LIFO slot"): then every message would be a batch of its own, while other sockets wait to be read,
-/// and few channels would keep the thread to themselves. This way what is ready is read first, and joins the batch.
-async fn let_others_go_first() {
-    let mut went = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut went, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-/// Lets the runtime look for what came in, and others read it.
-async fn let_sockets_be_read() {
-    tokio::task::yield_now().await;
-    let_others_go_first().await;
 }
 
 fn fresh_core(channel: &Channel, directory: &Directory) -> Core {
@@ -158,6 +137,7 @@ impl Actor {
             // What is on disk leaves before anything new is begun.
             if let Some(result) = self.finished_commit() {
                 Box::pin(self.commit_came_back(result)).await;
+                self.let_sockets_be_read().await;
             }
             self.empty_mailbox().await;
             // Clients that went away wait for nothing.
@@ -170,7 +150,7 @@ impl Actor {
                     Box::pin(self.run_batch(id, batch)).await;
                     // A channel that never waits must not keep its thread from others.
                     if self.channel.mailbox.has_letters() {
-                        let_sockets_be_read().await;
+                        self.let_sockets_be_read().await;
                     }
                 }
                 Step::Sleep => {
@@ -181,6 +161,27 @@ impl Actor {
                 Step::Wait { until_ms } => self.wait(until_ms).await,
             }
         }
+    }
+
+    /// Goes to the end of the queue of tasks that are ready. A task that is woken by another, or by tokio's own `yield_now`, goes to
+    /// its front instead (tokio's "LIFO slot"): then every message would be a batch of its own, while other sockets wait to be
+    /// read, and few channels would keep the thread to themselves. This way what is ready is read first, and joins the batch.
+    async fn let_others_go_first(&mut self) {
+        let mut went = self.queues;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut went, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Lets the runtime look for what came in, and others read it.
+    async fn let_sockets_be_read(&mut self) {
+        tokio::task::yield_now().await;
+        self.let_others_go_first().await;
     }
 
     /// What is taken from the mailbox now. Also while a batch that rejects a join is on the way: what the joiner sends meanwhile
@@ -365,7 +366,7 @@ impl Actor {
         self.spent_timers.clear();
     }
 
-    /// Waits for whatever comes first. Stopping, commits and time go before traffic.
+    /// Waits for whatever comes first. Stopping and commits go before traffic, traffic before time.
     async fn wait(&mut self, until_ms: u64) {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
         let deadline = Instant::now() + pause;
@@ -386,7 +387,8 @@ impl Actor {
             if let Some(under_way) = commit.as_mut()
                 && let Poll::Ready(result) = under_way.poll(cx)
             {
-                return Poll::Ready(News::Commit(result));
+                under_way.came_back(result);
+                return Poll::Ready(News::Commit);
             }
             if has_mail {
                 return Poll::Ready(News::Mailbox);
@@ -399,14 +401,10 @@ impl Actor {
         })
         .await;
         match news {
-            News::Mailbox if self.queues => {}
-            News::Mailbox => let_others_go_first().await,
-            News::Time => {}
+            News::Mailbox => self.let_others_go_first().await,
+            // It is looked at before anything else.
+            News::Commit | News::Time => {}
             News::Stop => self.core.stop(),
-            News::Commit(result) => {
-                Box::pin(self.commit_came_back(result)).await;
-                let_sockets_be_read().await;
-            }
             News::CommitDue => Box::pin(self.commit_is_due()).await,
         }
     }

@@ -359,14 +359,12 @@ impl Core {
         self.tick(now_ms);
         let now_ms = self.now_ms;
         let Some(entry) = self.pipeline.front_mut().filter(|entry| entry.id == id) else { return Vec::new() };
-        if let (CommitFailure::Passing, CommitState::UnderWay { since_ms, tries }) = (why, entry.commit)
-            && now_ms.saturating_sub(since_ms) < self.limits.commit_ms_max
-        {
-            let pause_ms = (RETRY_MS_MIN << tries.min(10)).min(RETRY_MS_MAX);
-            entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
-            return vec![Output::CommitAgain(id, pause_ms)];
-        }
-        if let (CommitFailure::Passing, CommitState::UnderWay { since_ms, .. }) = (why, entry.commit) {
+        if let (CommitFailure::Passing, CommitState::UnderWay { since_ms, tries }) = (why, entry.commit) {
+            if now_ms.saturating_sub(since_ms) < self.limits.commit_ms_max {
+                let pause_ms = (RETRY_MS_MIN << tries.min(10)).min(RETRY_MS_MAX);
+                entry.commit = CommitState::UnderWay { since_ms, tries: tries + 1 };
+                return vec![Output::CommitAgain(id, pause_ms)];
+            }
             // Who waits behind it waited for the same store: it has no time of its own to come back.
             self.unavailable_since_ms.get_or_insert(since_ms);
         }

@@ -16,7 +16,7 @@ use crate::telemetry::{hot, now_ms};
 pub(super) struct CommitUnderWay {
     id: BatchId,
     attempt: Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>,
-    /// What came of it, if that was known as soon as it was submitted.
+    /// What came of it, once that is known and until somebody asks.
     outcome: Option<Result<Committed, StoreError>>,
     /// Set while the next attempt waits for its time.
     not_before: Option<Instant>,
@@ -30,6 +30,11 @@ impl CommitUnderWay {
     /// When [`Actor::commit_is_due`] has something to do.
     pub(super) fn due(&self) -> Instant {
         self.not_before.unwrap_or(self.give_up)
+    }
+
+    /// Keeps what came of it for the next question.
+    pub(super) fn came_back(&mut self, outcome: Result<Committed, StoreError>) {
+        self.outcome = Some(outcome);
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Committed, StoreError>> {
@@ -56,7 +61,7 @@ impl Actor {
         let mut commit = CommitUnderWay { id, attempt, outcome: None, not_before, started, give_up };
         // The first poll hands the writes over, before the plugin runs on.
         if let Poll::Ready(outcome) = commit.poll(&mut Context::from_waker(Waker::noop())) {
-            commit.outcome = Some(outcome);
+            commit.came_back(outcome);
         }
         self.commit = Some(commit);
     }

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use hotbay::bench::procfs::Process;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Outcome;
-use crate::procfs::Process;
 use crate::support::broker::{Broker, Setup, token};
 use crate::wire::{self, Reader, Sender, find};
 
@@ -200,7 +200,7 @@ pub(crate) async fn closed_loop(
     time: Duration,
     window: impl Fn(usize) -> usize,
 ) -> Outcome<(Vec<Member>, Throughput)> {
-    let (broker, generator) = (Process(broker.pid().to_string()), Process("self".to_owned()));
+    let (broker, generator) = (Process(broker.pid()), Process(std::process::id()));
     let counts = Arc::new(Counts::default());
     let (stop, _) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -227,7 +227,7 @@ pub(crate) async fn closed_loop(
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
-    let cpu = (broker.cpu()?.saturating_sub(cpu.0), generator.cpu()?.saturating_sub(cpu.1));
+    let cpu = [broker.cpu()?.since(&cpu.0), generator.cpu()?.since(&cpu.1)].map(|ns| ns as f64 / 1e9);
     stop.send_replace(true);
     let mut members = Vec::new();
     let mut latencies = Vec::with_capacity(sent as usize);
@@ -242,8 +242,8 @@ pub(crate) async fn closed_loop(
         acked,
         delivered,
         seconds: Duration::from_nanos(counts.last_ack_ns.load(Ordering::Relaxed)).as_secs_f64(),
-        broker_cpu_s: cpu.0.as_secs_f64(),
-        generator_cpu_s: cpu.1.as_secs_f64(),
+        broker_cpu_s: cpu[0],
+        generator_cpu_s: cpu[1],
         latencies,
     };
     Ok((members.into_iter().map(|(_, member)| member).collect(), throughput))

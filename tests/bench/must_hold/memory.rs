@@ -10,10 +10,11 @@
 
 use std::time::{Duration, Instant};
 
+use hotbay::bench::procfs::Process;
 use tokio::task::JoinSet;
 
 use crate::chat::{self, Member};
-use crate::procfs::Process;
+use crate::procfs::settled_memory_bytes;
 use crate::support::broker::{Broker, Setup};
 use crate::wire;
 use crate::{Load, Outcome};
@@ -30,13 +31,13 @@ pub(crate) async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64>
         setup = setup.set("mount.community.auto_join", "[]");
     }
     let broker = load.start(setup)?;
-    let process = Process(broker.pid().to_string());
+    let process = Process(broker.pid());
     let mut members = connect(&broker, 0..warm_up, rooms).await?;
     drain(&mut members).await?;
-    let before = process.settled_memory_bytes().await?;
+    let before = settled_memory_bytes(process).await?;
     members.append(&mut connect(&broker, warm_up..warm_up + count, rooms).await?);
     drain(&mut members).await?;
-    let after = process.settled_memory_bytes().await?;
+    let after = settled_memory_bytes(process).await?;
     Ok((after as f64 - before as f64) / count as f64)
 }
 
@@ -44,12 +45,12 @@ pub(crate) async fn per_connection(load: &Load, auto_join: bool) -> Outcome<f64>
 pub(crate) async fn per_awake_channel(load: &Load) -> Outcome<f64> {
     let (warm_up, count) = if load.quick { (20, 100) } else { (100, 1_000) };
     let broker = load.start(awake(chat::setup()).set("mount.community.limits.channels_per_connection_max", 10_000))?;
-    let process = Process(broker.pid().to_string());
+    let process = Process(broker.pid());
     let mut members = connect(&broker, 0..TALKERS, TALKERS).await?;
     members = talk_in(members, "warm", warm_up).await?;
-    let before = process.settled_memory_bytes().await?;
+    let before = settled_memory_bytes(process).await?;
     members = talk_in(members, "awake", count).await?;
-    let after = process.settled_memory_bytes().await?;
+    let after = settled_memory_bytes(process).await?;
     drop(members);
     Ok((after as f64 - before as f64) / f64::from(count))
 }
@@ -61,14 +62,14 @@ pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
         .set("mount.community.limits.idle_ms", 300)
         .set("mount.community.limits.channels_per_connection_max", 100_000);
     let broker = load.start(setup)?;
-    let process = Process(broker.pid().to_string());
+    let process = Process(broker.pid());
     let mut members = connect(&broker, 0..TALKERS, TALKERS).await?;
     let mut costs = [0.0; 2];
     for (cost, leaves) in costs.iter_mut().rev().zip([true, false]) {
         let mut before = 0;
         for number in 0..warm_up + measured {
             if number == warm_up {
-                before = process.settled_memory_bytes().await?;
+                before = settled_memory_bytes(process).await?;
             }
             let name = format!("{}{number}", if leaves { "left" } else { "kept" });
             members = talk_in(members, &name, wave).await?;
@@ -77,7 +78,7 @@ pub(crate) async fn per_sleeping_channel(load: &Load) -> Outcome<(f64, f64)> {
             }
             asleep(&broker).await?;
         }
-        let after = process.settled_memory_bytes().await?;
+        let after = settled_memory_bytes(process).await?;
         *cost = (after as f64 - before as f64) / f64::from(wave * measured);
     }
     Ok((costs[0], costs[1]))
