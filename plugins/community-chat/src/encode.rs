@@ -145,5 +145,6 @@ fn code(code: RefusalCode) -> &'static str {
         RefusalCode::Unavailable => "unavailable",
         RefusalCode::Fault => "internal",
         RefusalCode::Lost => "lost",
+        RefusalCode::Closing => "closing",
     }
 }

@@ -43,7 +43,7 @@ mod typing;
 
 use hotbay_sdk::{
     Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload,
-    Plugin, Publication, Refusal, Routing, Sender, TimerKeep,
+    Plugin, Publication, Refusal, RefusalCode, Routing, Sender, TimerKeep,
 };
 
 use encode::Outgoing;
@@ -205,6 +205,9 @@ impl Plugin for CommunityChat {
     }
 
     fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
+        if why.code == RefusalCode::Closing {
+            return None; // The close code says it all.
+        }
         let frame = frame.and_then(|frame| Frame::parse(frame).ok());
         let channel = frame.as_ref().and_then(Frame::channel);
         let answers = frame.as_ref().and_then(|frame| frame.id.as_ref());

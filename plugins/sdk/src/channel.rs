@@ -2,8 +2,8 @@
 
 use crate::host::{Current, Host};
 use crate::{
-    Audience, Delivery, Entry, Event, Extent, HttpResponse, Level, Member, MemberId, Order, Payload, Refusal, Snapshot,
-    TimerKeep,
+    Audience, Delivery, Entry, Event, Extent, HttpResponse, Level, Member, MemberId, Order, Payload, Refusal, Rows,
+    Snapshot, SqlError, SqlValue, TimerKeep,
 };
 
 /// The channel an instance serves, as of the event it is handling. Effects take hold in the order of the calls, once
@@ -140,6 +140,11 @@ impl Channel {
     /// The durable log.
     pub fn log(&self) -> Log<'_> {
         Log(&self.host)
+    }
+
+    /// Runs a statement that the operator granted to the mount, by its name there. May suspend the instance.
+    pub fn query(&self, statement: &str, parameters: &[SqlValue]) -> Result<Rows, SqlError> {
+        self.host.query(statement, parameters)
     }
 
     /// Numbers about the mount.

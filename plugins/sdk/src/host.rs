@@ -2,8 +2,8 @@
 //! object, so that an import nobody calls is not in the component.
 
 use crate::{
-    Audience, Delivery, Entry, Extent, HttpResponse, Level, Member, MemberId, Order, Payload, Refusal, Snapshot,
-    TimerKeep,
+    Audience, Delivery, Entry, Extent, HttpResponse, Level, Member, MemberId, Order, Payload, Refusal, Rows, Snapshot,
+    SqlError, SqlValue, TimerKeep,
 };
 
 /// What [`crate::Channel`] calls.
@@ -35,6 +35,7 @@ pub(crate) trait Host {
     fn log_trim(&self, before: u64);
     fn log_bounds(&self) -> Extent;
     fn log_line(&self, level: Level, line: &str);
+    fn query(&self, statement: &str, parameters: &[SqlValue]) -> Result<Rows, SqlError>;
     fn stats(&self) -> Snapshot;
 }
 
@@ -47,9 +48,9 @@ pub(crate) struct Imports;
 mod imports {
     use super::{
         Audience, Delivery, Entry, Extent, Host, HttpResponse, Imports, Level, Member, MemberId, Order, Payload,
-        Refusal, Snapshot, TimerKeep,
+        Refusal, Rows, Snapshot, SqlError, SqlValue, TimerKeep,
     };
-    use crate::bindings::hotbay::channel::{channel, kv, log, logging, stats};
+    use crate::bindings::hotbay::channel::{channel, kv, log, logging, sql, stats};
 
     impl Host for Imports {
         fn broadcast(&self, event: u32, to: &Audience, what: &Payload, how: &Delivery) {
@@ -111,6 +112,9 @@ mod imports {
         }
         fn log_line(&self, level: Level, line: &str) {
             logging::log(level, line);
+        }
+        fn query(&self, statement: &str, parameters: &[SqlValue]) -> Result<Rows, SqlError> {
+            sql::query(statement, parameters)
         }
         fn stats(&self) -> Snapshot {
             stats::read()

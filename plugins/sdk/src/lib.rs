@@ -38,7 +38,8 @@
 //! ```
 //!
 //! Build it with `crate-type = ["cdylib", "rlib"]` for `wasm32-wasip2`: the file is a component, ready to upload. It imports only
-//! the interfaces it calls ([`Channel::kv`], [`Channel::log`], [`Channel::stats`], [`log_info!`]): its import list is the
+//! the interfaces it calls ([`Channel::kv`], [`Channel::log`], [`Channel::query`], [`Channel::stats`],
+//! [`log_info!`]): its import list is the
 //! list of permissions it asks for.
 //!
 //! A plugin must be deterministic: take time from [`Channel::now_ms`] and chance from [`Channel::random`]. Prefer `BTreeMap` to
@@ -64,6 +65,7 @@ pub use bindings::hotbay::channel::channel::{Audience, Delivery, HttpResponse, P
 pub use bindings::hotbay::channel::kv::Order;
 pub use bindings::hotbay::channel::log::{Entry, Extent};
 pub use bindings::hotbay::channel::logging::Level;
+pub use bindings::hotbay::channel::sql::{Error as SqlError, Rows, Value as SqlValue};
 pub use bindings::hotbay::channel::stats::{Link, LinkState, Snapshot};
 pub use bindings::hotbay::channel::types::{Identity, Member, MemberId, Payload, Refusal, RefusalCode};
 pub use channel::{Channel, Kv, Log};

@@ -1,6 +1,6 @@
 //! Short ways to make the words of the contract. Adds no meaning to them.
 
-use crate::{Delivery, HttpResponse, Payload, Priority, Refusal, RefusalCode};
+use crate::{Delivery, HttpRequest, HttpResponse, Identity, Payload, Priority, Refusal, RefusalCode};
 
 impl Payload {
     /// The text of a text message.
@@ -83,6 +83,38 @@ impl Refusal {
     /// The message contradicts a newer state.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(RefusalCode::Conflict, message)
+    }
+}
+
+impl Identity {
+    /// An identity without role and claims, for tests.
+    pub fn of(user: impl Into<String>) -> Self {
+        Self { user: user.into(), role: String::new(), claims: "{}".to_owned(), endpoint: "/".to_owned() }
+    }
+}
+
+impl HttpRequest {
+    /// A request without query, headers, body and identity, for tests.
+    pub fn new(method: &str, path: &str) -> Self {
+        Self {
+            id: 0,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            identity: None,
+        }
+    }
+
+    /// The first query parameter of this name.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header the mount lets through; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
 

@@ -7,7 +7,7 @@ use super::{assert_refused, frames, only, room, room_with, send};
 use crate::CommunityChat;
 
 fn route(user: &str, claims: &str, frame: &str) -> Routing {
-    let identity = Identity { user: user.to_owned(), role: String::new(), claims: claims.to_owned() };
+    let identity = Identity { claims: claims.to_owned(), ..Identity::of(user) };
     CommunityChat::route(&Sender { now_ms: 7, identity }, frame.into())
 }
 
@@ -121,14 +121,14 @@ fn what_is_no_frame_is_refused() {
     for frame in frames {
         assert_eq!(refusal(route("ann", "{}", frame)), Some(RefusalCode::BadRequest), "{frame}");
     }
-    let identity = Identity { user: "ann".to_owned(), role: String::new(), claims: "{}".to_owned() };
+    let identity = Identity::of("ann");
     let binary = CommunityChat::route(&Sender { now_ms: 0, identity }, vec![123_u8, 125].into());
     assert_eq!(refusal(binary), Some(RefusalCode::BadRequest));
 }
 
 #[test]
 fn every_refusal_has_its_code() {
-    let identity = Identity { user: "ann".to_owned(), role: String::new(), claims: "{}".to_owned() };
+    let identity = Identity::of("ann");
     let sender = Sender { now_ms: 9, identity };
     let cases = [
         (RefusalCode::BadRequest, "bad_request"),

@@ -37,7 +37,7 @@ pub(super) fn subscribe(room: &mut Room, user: &str) -> MemberId {
 
 /// A connection with a role.
 pub(super) fn connect_role(room: &mut Room, user: &str, role: &str) -> MemberId {
-    room.connect_as(Identity { user: user.to_owned(), role: role.to_owned(), claims: "{}".to_owned() })
+    room.connect_as(Identity { role: role.to_owned(), ..Identity::of(user) })
 }
 
 /// Sends a frame; the channel is `room:1` unless it names one.

@@ -25,7 +25,8 @@ pub use state::{
 use crate::instance::Instance;
 use crate::{
     Audience, Batch, ChannelInfo, Event, HttpRequest, Identity, Joined, LeaveReason, Left, Level, MemberId, Message,
-    Payload, Plugin, Publication, Refusal, RefusalCode, Routing, Sender, Snapshot, Source, TimerKeep,
+    Payload, Plugin, Publication, Refusal, RefusalCode, Routing, Rows, Sender, Snapshot, Source, SqlError, SqlValue,
+    TimerKeep,
 };
 
 /// Events in one batch, at most.
@@ -84,6 +85,16 @@ impl<P: Plugin> Harness<P> {
         self.host.0.borrow_mut().stats = stats;
     }
 
+    /// What answers [`Channel::query`](crate::Channel::query) from now on; before that every statement is `not-granted`.
+    pub fn set_database(&mut self, answer: impl Fn(&str, &[SqlValue]) -> Result<Rows, SqlError> + 'static) {
+        self.host.0.borrow_mut().database = Box::new(answer);
+    }
+
+    /// Most bytes of the effects of one batch from now on, as a mount may set it.
+    pub fn set_effect_bytes_max(&mut self, bytes_max: usize) {
+        self.host.0.borrow_mut().effect_bytes_max = bytes_max;
+    }
+
     /// The committed log: offsets and data.
     pub fn log(&self) -> Vec<(u64, Vec<u8>)> {
         self.host.0.borrow().log.iter().map(|entry| (entry.offset, entry.data.clone())).collect()
@@ -116,7 +127,7 @@ impl<P: Plugin> Harness<P> {
 
     /// A connection of a user without role or claims, joined to no channel yet.
     pub fn connect(&mut self, user: &str) -> MemberId {
-        self.connect_as(Identity { user: user.to_owned(), role: String::new(), claims: "{}".to_owned() })
+        self.connect_as(Identity::of(user))
     }
 
     /// A connection with this identity, joined to no channel yet.
@@ -214,18 +225,14 @@ impl<P: Plugin> Harness<P> {
 
     /// An HTTP request without query, headers, body or identity.
     pub fn request(&mut self, method: &str, path: &str) -> Outcome {
+        self.request_with(HttpRequest::new(method, path))
+    }
+
+    /// An HTTP request; its id is given here.
+    pub fn request_with(&mut self, request: HttpRequest) -> Outcome {
         let id = self.next_request;
         self.next_request += 1;
-        let request = HttpRequest {
-            id,
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: Vec::new(),
-            identity: None,
-        };
-        self.batch(vec![Event::Request(request)])
+        self.batch(vec![Event::Request(HttpRequest { id, ..request })])
     }
 
     /// Moves the clock on and fires the timers that become due on the way, each at its time.

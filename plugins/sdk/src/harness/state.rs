@@ -9,7 +9,7 @@ use super::Effect;
 use crate::host::Host;
 use crate::{
     Audience, Delivery, Entry, Event, Extent, HttpResponse, Identity, Level, Link, LinkState, Member, MemberId, Order,
-    Payload, Refusal, Snapshot, TimerKeep,
+    Payload, Refusal, Rows, Snapshot, SqlError, SqlValue, TimerKeep,
 };
 
 /// Longest key in the key-value state, in bytes.
@@ -34,6 +34,9 @@ pub const EFFECT_BYTES_MAX: usize = 8 << 20;
 /// A shared hold on the state; what a [`crate::Channel`] calls outside of WebAssembly.
 #[derive(Clone)]
 pub struct HostHandle(pub(super) Rc<RefCell<State>>);
+
+/// What answers the statements of the mount.
+pub(super) type Database = Box<dyn Fn(&str, &[SqlValue]) -> Result<Rows, SqlError>>;
 
 /// A timer that is set.
 #[derive(Clone, Copy)]
@@ -67,6 +70,8 @@ pub(super) struct State {
     /// The payloads of the running batch's events, for `forward`.
     pub(super) payloads: Vec<Option<Payload>>,
     pub(super) effects: Vec<Effect>,
+    pub(super) effect_bytes_max: usize,
+    pub(super) database: Database,
     effect_bytes: usize,
     undo: Vec<Undo>,
 }
@@ -86,6 +91,8 @@ impl State {
             log_reads: 0,
             payloads: Vec::new(),
             effects: Vec::new(),
+            effect_bytes_max: EFFECT_BYTES_MAX,
+            database: Box::new(|_, _| Err(SqlError::NotGranted)),
             effect_bytes: 0,
             undo: Vec::new(),
         }
@@ -144,7 +151,8 @@ impl State {
     fn effect(&mut self, effect: Effect, bytes: usize) {
         self.effect_bytes += bytes;
         assert!(self.effects.len() < EFFECTS_MAX, "more than {EFFECTS_MAX} effects in a batch");
-        assert!(self.effect_bytes <= EFFECT_BYTES_MAX, "more than {EFFECT_BYTES_MAX} bytes of effects in a batch");
+        let bytes_max = self.effect_bytes_max;
+        assert!(self.effect_bytes <= bytes_max, "more than {bytes_max} bytes of effects in a batch");
         self.effects.push(effect);
     }
 
@@ -320,6 +328,10 @@ impl Host for HostHandle {
 
     fn log_line(&self, level: Level, line: &str) {
         self.0.borrow_mut().lines.push((level, line.to_owned()));
+    }
+
+    fn query(&self, statement: &str, parameters: &[SqlValue]) -> Result<Rows, SqlError> {
+        (self.0.borrow().database)(statement, parameters)
     }
 
     fn stats(&self) -> Snapshot {

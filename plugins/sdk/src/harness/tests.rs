@@ -269,6 +269,20 @@ fn publications_and_requests_are_answered() {
 }
 
 #[test]
+fn statements_are_answered_as_the_test_says() {
+    use crate::host::Host;
+    use crate::{Rows, SqlError, SqlValue};
+    let mut room = room();
+    assert_eq!(room.host.query("owners", &[]), Err(SqlError::NotGranted));
+    room.set_database(|statement, parameters| {
+        assert_eq!((statement, parameters), ("owners", &[SqlValue::Integer(1)][..]));
+        Ok(Rows { columns: vec!["id".to_owned()], rows: vec![vec![SqlValue::Null]] })
+    });
+    let rows = room.host.query("owners", &[SqlValue::Integer(1)]);
+    assert_eq!(rows.map(|rows| rows.rows), Ok(vec![vec![SqlValue::Null]]));
+}
+
+#[test]
 fn an_error_from_open_refuses_the_events() {
     let mut room = room();
     let ann = room.join("ann");
@@ -295,7 +309,7 @@ fn a_scan_is_ordered_and_bounded() {
 #[test]
 fn identities_reach_the_plugin_as_given() {
     let mut room = room();
-    let admin = Identity { user: "root".to_owned(), role: "admin".to_owned(), claims: "{}".to_owned() };
+    let admin = Identity { role: "admin".to_owned(), ..Identity::of("root") };
     let root = room.connect_as(admin.clone());
     room.join_connection(root);
     assert_eq!(room.host.0.borrow().members.get(&root), Some(&admin));
