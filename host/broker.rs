@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
 use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
+use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
 use crate::server::{self, Answers, ApiKeys, Census, DemoTokens, MountPoint, Readiness, Site};
@@ -41,6 +42,9 @@ pub enum StartError {
         /// Why.
         error: StoreError,
     },
+    /// A datasource.
+    #[error(transparent)]
+    Datasource(#[from] OpenError),
     /// The WebAssembly runtime.
     #[error(transparent)]
     Runtime(PluginError),
@@ -74,12 +78,13 @@ impl Broker {
         check_mappings(&config);
         let keys = config.open_keys()?;
         let store = open_store(&config).await?;
+        let datasources = open_datasources(&config).await?;
         let plugins = load_plugins(&config).await?;
         let mut mounts = Vec::new();
         let mut logics: BTreeMap<String, Arc<Logic>> = BTreeMap::new();
         for mount in &config.mounts {
             let Some(plugin) = plugins.get(&mount.plugin) else { continue };
-            let logic = Arc::new(logic(mount, plugin));
+            let logic = Arc::new(logic(mount, plugin, &datasources));
             logics.insert(mount.name.clone(), Arc::clone(&logic));
             let gate = keys.gate(&mount.auth, mount.origins.as_deref(), &mount.subprotocols);
             let endpoint = Arc::new(endpoint(mount, logic));
@@ -96,6 +101,7 @@ impl Broker {
             publisher: Publisher::new(directory),
             api_keys: ApiKeys::new(Arc::clone(&store)),
             readiness: Readiness::default(),
+            datasources: datasources.into_values().collect(),
             store,
             mounts,
             metrics,
@@ -171,7 +177,24 @@ async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Arc<Plugin>>, 
     Ok(plugins)
 }
 
-fn logic(mount: &Mount, plugin: &Arc<Plugin>) -> Logic {
+async fn open_datasources(config: &Config) -> Result<BTreeMap<String, Arc<Datasource>>, StartError> {
+    let mut datasources = BTreeMap::new();
+    for datasource in &config.datasources {
+        datasources.insert(datasource.name.clone(), Datasource::open(datasource).await?);
+    }
+    Ok(datasources)
+}
+
+/// The statements a mount grants, by the names its plugin knows them by. Those that are not there were found by the configuration.
+fn statements(mount: &Mount, datasources: &BTreeMap<String, Arc<Datasource>>) -> BTreeMap<String, Arc<Statement>> {
+    let find = |target: &str| {
+        let (datasource, statement) = target.split_once('.')?;
+        datasources.get(datasource)?.statement(statement)
+    };
+    mount.statements.iter().filter_map(|(name, target)| Some((name.clone(), find(target)?))).collect()
+}
+
+fn logic(mount: &Mount, plugin: &Arc<Plugin>, datasources: &BTreeMap<String, Arc<Datasource>>) -> Logic {
     let limits = Arc::new(mount.limits.clone());
     Logic {
         mount: mount.name.clone(),
@@ -180,6 +203,7 @@ fn logic(mount: &Mount, plugin: &Arc<Plugin>) -> Logic {
         limits,
         settings: mount.settings.to_string(),
         durability: mount.durability,
+        statements: statements(mount, datasources),
         patterns: mount.channels.clone(),
         census: ChannelCensus::default(),
     }

@@ -17,15 +17,16 @@
 //! - [`channel`] is the heart: [`channel::core`] has the rules as a pure state machine, the actor carries them out.
 //! - [`plugin`] runs components: batches in, effects out, nothing else gets through.
 //! - [`store`] makes a batch durable; nothing a batch did is seen before that.
+//! - [`datasource`] has the operator's databases, of which plugins may read by statements with names.
 //! - [`fanout`] and [`outbox`] bring frames to members: encoded once, one lock and one system call per member and batch.
 //! - [`broker`] builds and stops all of this in order; [`config`] and [`cli`] say how; [`limits`] bounds everything.
 //! - [`protocol`] has the words all of them share.
 //! - [`bench`] puts a running broker under load, from outside: it knows nothing of the rest, and only [`cli`] knows it.
 //!
 //! Who may import whom is checked by `tests/tidy.rs`: `main → cli → broker → everything`;
-//! `server → connection → channel → {plugin, fanout, store}`; `fanout, connection → outbox`; `server, connection → auth`;
+//! `server → connection → channel → {plugin, fanout, store, datasource}`; `fanout, connection → outbox`; `server, connection → auth`;
 //! everything → `protocol`, `limits`, `telemetry`. Each outside crate has one door: `axum` in [`server`], `wasmtime` in
-//! [`plugin`], `sqlx` in [`store`], `jsonwebtoken` in [`auth`], `tungstenite` in [`connection`].
+//! [`plugin`], `sqlx` in [`store`] and [`datasource`], `jsonwebtoken` in [`auth`], `tungstenite` in [`connection`].
 
 pub mod auth;
 pub mod bench;
@@ -34,6 +35,7 @@ pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod datasource;
 pub mod fanout;
 pub mod limits;
 pub mod outbox;

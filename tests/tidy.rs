@@ -25,14 +25,17 @@ const EDGES: &[(&str, &str, &str)] = &[
     ("channel", "plugin", ""),
     ("channel", "fanout", ""),
     ("channel", "store", ""),
+    ("channel", "datasource", ""),
     ("fanout", "outbox", ""),
     ("registry", "plugin", ""),
     ("registry", "store", ""),
     ("cluster", "outbox", ""),
     ("config", "auth", "each module owns the type of its settings; the configuration reads them"),
+    ("config", "datasource", "each module owns the type of its settings; the configuration reads them"),
     ("config", "store", "each module owns the type of its settings; the configuration reads them"),
     ("server", "config", "a mount is what its configuration says"),
     ("server", "channel", "HTTP requests and publications become events without a connection"),
+    ("server", "datasource", "whether the databases can be reached (`/readyz`)"),
     ("server", "store", "API keys, and whether the store takes writes (`/readyz`)"),
     ("channel", "outbox", "the census closes a user's oldest connection where a mount evicts"),
     ("connection", "fanout", "a connection hands channels the `Recipient` that bursts are sent to"),
@@ -52,6 +55,7 @@ const DOORS: &[(&str, &str)] = &[
     ("wasmtime_wasi_io", "plugin"),
     ("wasmparser", "plugin"),
     ("sqlx", "store"),
+    ("sqlx", "datasource"),
     ("redis", "cluster"),
     ("jsonwebtoken", "auth"),
     ("tungstenite", "connection"),
@@ -139,8 +143,10 @@ fn doors(path: &str, text: &str) -> Vec<String> {
             words[at] == name && begins_a_path && goes_on
         })
     };
-    let closed = DOORS.iter().filter(|(name, door)| *door != own && used(name));
-    closed.map(|(name, door)| format!("{path}: only host/{door} may use the crate {name}")).collect()
+    let open = |crate_name: &str| DOORS.contains(&(crate_name, own));
+    let mut closed: Vec<_> = DOORS.iter().filter(|(name, _)| !open(name) && used(name)).collect();
+    closed.dedup_by_key(|(name, _)| *name);
+    closed.into_iter().map(|(name, door)| format!("{path}: only host/{door} may use the crate {name}")).collect()
 }
 
 /// The top module a file of `host/` belongs to; the library's root has none.

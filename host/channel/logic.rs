@@ -1,10 +1,11 @@
 //! What all channels of a mount share: their plugin, their bounds, and who is connected.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::datasource::Statement;
 use crate::limits::MountLimits;
 use crate::outbox::Outbox;
 use crate::plugin::{Plugin, Router, Stats};
@@ -27,6 +28,8 @@ pub struct Logic {
     pub settings: String,
     /// When a commit counts as done.
     pub durability: Durability,
+    /// The statements its plugin may run, by the names it knows them by.
+    pub statements: BTreeMap<String, Arc<Statement>>,
     /// The names its channels may have.
     pub patterns: Vec<ChannelPattern>,
     /// Who is connected.

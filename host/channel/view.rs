@@ -13,6 +13,7 @@ use crate::plugin::{Channel, Fault, ReadFuture, Stats};
 use crate::protocol::event::MemberId;
 use crate::protocol::identity::Identity;
 use crate::protocol::overlay::Overlay;
+use crate::protocol::sql::{Rows, SqlError, Value};
 use crate::store::{Acquired, ChannelKey, Commit, LogEntry, Order, Store, StoreError, StoreFuture};
 
 /// See the module.
@@ -157,6 +158,15 @@ impl Channel for View {
 
     fn member(&self, id: MemberId) -> Option<Identity> {
         self.lock().roster.find(id).map(|recipient| recipient.identity.clone())
+    }
+
+    fn query<'a>(&'a self, statement: &'a str, parameters: Vec<Value>) -> ReadFuture<'a, Result<Rows, SqlError>> {
+        Box::pin(async move {
+            match self.logic.statements.get(statement) {
+                Some(granted) => Ok(granted.query(parameters).await),
+                None => Ok(Err(SqlError::NotGranted)),
+            }
+        })
     }
 
     fn stats(&self) -> Stats {

@@ -24,6 +24,7 @@ pub use mount::{Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle,
 pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
 pub use source::{Environment, Overrides};
 
+use crate::datasource::DatasourceConfig;
 use crate::limits::NodeLimits;
 use crate::protocol::capability::Capability;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub keys: BTreeMap<String, KeyConfig>,
     /// Plugins by name.
     pub plugins: BTreeMap<String, PluginConfig>,
+    /// Databases of which plugins may read.
+    pub datasources: Vec<DatasourceConfig>,
     /// In the order in which they are tried: of two mounts that fit a request, the closer one comes first.
     pub mounts: Vec<Mount>,
     /// What is allowed but should be known; to be logged at start.

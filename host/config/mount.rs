@@ -1,5 +1,7 @@
 //! What a mount is: a path bound to a plugin. Types as they are read from `[mount.NAME]`, and what they become.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::auth::Policy;
@@ -45,6 +47,8 @@ pub struct Mount {
     pub on_excess: OnExcess,
     /// When a batch counts as committed.
     pub durability: Durability,
+    /// Statements its plugin may run, as `DATASOURCE.STATEMENT`, by the names the plugin knows them by.
+    pub statements: BTreeMap<String, String>,
     /// Passed to the plugin as it stands; an object.
     pub settings: serde_json::Value,
     /// Plain HTTP requests that become `request` events.
@@ -87,6 +91,8 @@ pub(super) struct MountSettings {
     pub(super) on_excess: OnExcess,
     #[serde(default)]
     pub(super) durability: Durability,
+    #[serde(default)]
+    pub(super) statements: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) settings: serde_json::Map<String, serde_json::Value>,
     #[serde(default)]

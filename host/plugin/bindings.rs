@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
         "hotbay:channel/kv.scan": async | trappable,
         "hotbay:channel/log.read": async | trappable,
         "hotbay:channel/log.replace": async | trappable,
+        "hotbay:channel/sql.query": async | trappable,
         default: trappable,
     },
     exports: { default: async },

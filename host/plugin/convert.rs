@@ -93,7 +93,12 @@ pub(super) fn payload(payload: types::PayloadResult) -> Payload {
 
 /// An identity, lent to a call.
 pub(super) fn lend_identity(identity: &Identity) -> types::IdentityParam<'_> {
-    types::IdentityParam { user: identity.user(), role: identity.role(), claims: identity.claims() }
+    types::IdentityParam {
+        user: identity.user(),
+        role: identity.role(),
+        claims: identity.claims(),
+        endpoint: identity.endpoint(),
+    }
 }
 
 /// An identity, for the answer of an import.
@@ -102,6 +107,7 @@ pub(super) fn give_identity(identity: &Identity) -> types::IdentityResult {
         user: identity.user().to_owned(),
         role: identity.role().to_owned(),
         claims: identity.claims().to_owned(),
+        endpoint: identity.endpoint().to_owned(),
     }
 }
 
@@ -118,6 +124,7 @@ pub(super) fn refusal(refusal: types::RefusalResult) -> Refusal {
         types::RefusalCode::Unavailable => RefusalCode::Unavailable,
         types::RefusalCode::Fault => RefusalCode::Fault,
         types::RefusalCode::Lost => RefusalCode::Lost,
+        types::RefusalCode::Closing => RefusalCode::Closing,
     };
     Refusal::new(code, refusal.message)
 }
@@ -135,6 +142,7 @@ pub(super) fn lend_refusal(refusal: &Refusal) -> types::RefusalParam<'_> {
         RefusalCode::Unavailable => types::RefusalCode::Unavailable,
         RefusalCode::Fault => types::RefusalCode::Fault,
         RefusalCode::Lost => types::RefusalCode::Lost,
+        RefusalCode::Closing => types::RefusalCode::Closing,
     };
     types::RefusalParam { code, message: &refusal.message }
 }

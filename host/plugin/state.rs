@@ -19,6 +19,7 @@ use crate::plugin::fault::Fault;
 use crate::plugin::imports::wasi::{self, SharedClock};
 use crate::protocol::event::{Batch, MemberId};
 use crate::protocol::identity::Identity;
+use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// A future that a [`Channel`] returns.
 pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -46,6 +47,8 @@ pub trait Channel: Send + Sync {
     fn members(&self) -> Vec<(MemberId, Identity)>;
     /// One of them.
     fn member(&self, id: MemberId) -> Option<Identity>;
+    /// Runs a statement of the mount.
+    fn query<'a>(&'a self, statement: &'a str, parameters: Vec<Value>) -> ReadFuture<'a, Result<Rows, SqlError>>;
     /// Numbers about the mount.
     fn stats(&self) -> Stats;
 }

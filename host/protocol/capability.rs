@@ -12,13 +12,15 @@ pub enum Capability {
     Log,
     /// Lines for the operator.
     Logging,
+    /// Statements on the operator's databases.
+    Sql,
     /// Numbers about the mount.
     Stats,
 }
 
 impl Capability {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Kv, Self::Log, Self::Logging, Self::Stats];
+    pub const ALL: [Self; 5] = [Self::Kv, Self::Log, Self::Logging, Self::Sql, Self::Stats];
 
     /// The name of the interface in the WIT package.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Capability {
             Self::Kv => "kv",
             Self::Log => "log",
             Self::Logging => "logging",
+            Self::Sql => "sql",
             Self::Stats => "stats",
         }
     }

@@ -11,22 +11,37 @@ pub struct Identity(Arc<Inner>);
 
 #[derive(PartialEq, Eq)]
 struct Inner {
-    /// Tenant, user, role and claims, one after the other.
+    /// Tenant, user, role, endpoint and claims, one after the other.
     text: Box<str>,
     tenant_end: u32,
     user_end: u32,
     role_end: u32,
+    endpoint_end: u32,
     expires_ms: Option<u64>,
 }
 
 impl Identity {
     /// An identity from parts that were checked.
     pub fn new(tenant: &str, user: &str, role: &str, claims: &str, expires_ms: Option<u64>) -> Self {
-        let text = [tenant, user, role, claims].concat().into_boxed_str();
+        Self::joined([tenant, user, role, "", claims], expires_ms)
+    }
+
+    /// The same identity, come by another of the mount's paths.
+    #[must_use]
+    pub fn by(&self, endpoint: &str) -> Self {
+        if endpoint == self.endpoint() {
+            return self.clone();
+        }
+        Self::joined([self.tenant(), self.user(), self.role(), endpoint, self.claims()], self.expires_ms())
+    }
+
+    fn joined([tenant, user, role, endpoint, claims]: [&str; 5], expires_ms: Option<u64>) -> Self {
+        let text = [tenant, user, role, endpoint, claims].concat().into_boxed_str();
         let tenant_end = tenant.len() as u32;
         let user_end = tenant_end + user.len() as u32;
         let role_end = user_end + role.len() as u32;
-        Self(Arc::new(Inner { text, tenant_end, user_end, role_end, expires_ms }))
+        let endpoint_end = role_end + endpoint.len() as u32;
+        Self(Arc::new(Inner { text, tenant_end, user_end, role_end, endpoint_end, expires_ms }))
     }
 
     /// The identity of everybody on mounts with `auth.mode = "none"`: user `anonymous`, no role, no claims.
@@ -49,9 +64,14 @@ impl Identity {
         &self.0.text[self.0.user_end as usize..self.0.role_end as usize]
     }
 
+    /// The path of the mount it came by, as it is configured.
+    pub fn endpoint(&self) -> &str {
+        &self.0.text[self.0.role_end as usize..self.0.endpoint_end as usize]
+    }
+
     /// All claims, as the text of a JSON object.
     pub fn claims(&self) -> &str {
-        &self.0.text[self.0.role_end as usize..]
+        &self.0.text[self.0.endpoint_end as usize..]
     }
 
     /// A claim that is a string or a whole number, as text. Parses the claims: for joining, not for every message.

@@ -11,4 +11,5 @@ pub mod overlay;
 pub mod path;
 pub mod query;
 pub mod refusal;
+pub mod sql;
 pub mod template;

@@ -25,6 +25,8 @@ pub enum RefusalCode {
     Fault,
     /// Frames for this client were dropped, because it read too slowly.
     Lost,
+    /// The broker closes the connection; the message is the reason.
+    Closing,
 }
 
 impl RefusalCode {
@@ -41,6 +43,7 @@ impl RefusalCode {
             Self::Unavailable => "unavailable",
             Self::Fault => "fault",
             Self::Lost => "lost",
+            Self::Closing => "closing",
         }
     }
 
@@ -54,7 +57,7 @@ impl RefusalCode {
             Self::TooLarge => 413,
             Self::RateLimited => 429,
             Self::Fault => 500,
-            Self::Unavailable | Self::Lost => 503,
+            Self::Unavailable | Self::Lost | Self::Closing => 503,
         }
     }
 }

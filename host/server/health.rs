@@ -1,5 +1,6 @@
 //! Whether the broker is alive, whether it can serve, and its metrics.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::datasource::Datasource;
 use crate::server::Site;
 use crate::server::respond::json_response;
 use crate::telemetry;
@@ -56,23 +58,30 @@ async fn check(site: Arc<Site>) -> Result<(), String> {
     site.readiness.ask(check).await
 }
 
-/// The broker can take traffic: it is not shutting down and the store accepts writes.
+/// The broker can take traffic: it is not shutting down and the store accepts writes. Without a datasource it is `degraded`, and ready.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
     // In a task of its own: a client that hangs up must not leave a look half done, for the next one to begin anew.
     let store = telemetry::spawn("readiness", check(Arc::clone(&site))).await.unwrap_or_else(|e| Err(e.to_string()));
     let stopping = site.hub.directory.is_stopping();
+    // Everything else still works without it, so this node goes on taking traffic.
+    let state = |source: &Arc<Datasource>| if source.outage().is_some() { "unavailable" } else { "ok" };
+    let datasource = |source: &Arc<Datasource>| (source.name().to_owned(), state(source));
+    let datasources: BTreeMap<String, &str> = site.datasources.iter().map(datasource).collect();
+    let outages = datasources.values().filter(|state| *state != "ok").count();
     let status = match (&store, stopping) {
-        (Ok(()), false) => "ready",
-        (Ok(()), true) => "stopping",
         (Err(_), _) => "degraded",
+        (Ok(()), true) => "stopping",
+        (Ok(()), false) if outages > 0 => "degraded",
+        (Ok(()), false) => "ready",
     };
     let body = json!({
         "status": status,
         "store": match &store { Ok(()) => "ok", Err(error) => error.as_str() },
+        "datasources": datasources,
         "cluster": "disabled",
         "channelsAwake": site.hub.directory.awake_count(),
     });
-    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if store.is_ok() && !stopping { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_response(code, &body)
 }
 

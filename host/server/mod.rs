@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::channel::Publisher;
 use crate::connection::Hub;
+use crate::datasource::Datasource;
 use crate::limits::NodeLimits;
 use crate::store::Store;
 
@@ -41,6 +42,8 @@ pub struct Site {
     pub api_keys: ApiKeys,
     /// Whether the store takes writes.
     pub readiness: Readiness,
+    /// Databases of which plugins read.
+    pub datasources: Vec<Arc<Datasource>>,
     /// In the order in which they are tried.
     pub mounts: Vec<Arc<MountPoint>>,
     /// Renders `/metrics`.

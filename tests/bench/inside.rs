@@ -28,6 +28,7 @@ use hotbay::protocol::event::{Batch, Event, MemberId};
 use hotbay::protocol::frame::{Audience, Delivery, Opcode, Payload, Priority, encode};
 use hotbay::protocol::identity::Identity;
 use hotbay::protocol::name::ChannelName;
+use hotbay::protocol::sql::{Rows, SqlError, Value};
 use hotbay::store::sqlite::SqliteStore;
 use hotbay::store::{Commit, Durability, Fence, LogEntry, Store, Writes};
 use tempfile::TempDir;
@@ -98,6 +99,10 @@ impl Channel for Empty {
 
     fn member(&self, _: MemberId) -> Option<Identity> {
         Some(Identity::anonymous("default"))
+    }
+
+    fn query<'a>(&'a self, _: &'a str, _: Vec<Value>) -> ReadFuture<'a, Result<Rows, SqlError>> {
+        Box::pin(async { Ok(Err(SqlError::NotGranted)) })
     }
 
     fn stats(&self) -> Stats {

@@ -1,7 +1,7 @@
 //! The broker's inside with a store that misbehaves on demand: one that panics, never answers, or is slow. From outside nobody
 //! can make a store do so; sockets, channels and the plugin are real.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -139,6 +139,7 @@ impl Inside {
             limits,
             settings: "{}".to_owned(),
             durability: Durability::Fsync,
+            statements: BTreeMap::new(),
             patterns: vec![ChannelPattern::parse("fixture:*").expect("a pattern")],
             census: Census::default(),
         });

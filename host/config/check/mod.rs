@@ -1,5 +1,6 @@
 //! Checks of the whole: what types alone cannot say. Everything that is wrong is collected, nothing is corrected.
 
+mod datasources;
 mod keys;
 mod limits;
 mod mounts;
@@ -18,6 +19,7 @@ use super::source::{Environment, Sources};
 use super::tree::{KeyPath, Node, Value};
 use super::{Config, LogConfig, PluginConfig, de};
 use crate::auth::AuthMode;
+use crate::datasource::DatasourceSettings;
 use crate::limits::NodeLimits;
 
 /// Longest name of a mount, plugin or key, in bytes.
@@ -34,6 +36,7 @@ struct Settings {
     limits: NodeLimits,
     key: BTreeMap<String, KeySettings>,
     plugin: BTreeMap<String, PluginConfig>,
+    datasource: BTreeMap<String, DatasourceSettings>,
     mount: BTreeMap<String, MountSettings>,
 }
 
@@ -47,6 +50,7 @@ impl Default for Settings {
             limits: NodeLimits::default(),
             key: BTreeMap::new(),
             plugin: BTreeMap::new(),
+            datasource: BTreeMap::new(),
             mount: BTreeMap::new(),
         }
     }
@@ -77,6 +81,7 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
     let with_tokens = settings.mount.values().filter(|mount| mount.auth.mode == AuthMode::Jwt);
     let named = with_tokens.flat_map(|mount| &mount.auth.keys);
     let keys = check.keys(settings.key, named, settings.development.then_some(&*settings.data_dir));
+    let datasources = check.datasources(settings.datasource, &settings.data_dir, settings.development);
     let mounts = check.mounts(settings.mount, settings.listen);
     if settings.development && !settings.listen.ip().is_loopback() {
         check
@@ -89,7 +94,7 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
         return Err(ConfigErrors(errors));
     }
     let Settings { listen, data_dir, development, log, limits, .. } = settings;
-    Ok(Config { file, listen, data_dir, development, log, limits, keys, plugins, mounts, warnings })
+    Ok(Config { file, listen, data_dir, development, log, limits, keys, plugins, datasources, mounts, warnings })
 }
 
 impl Check<'_> {
@@ -116,7 +121,7 @@ impl Check<'_> {
     }
 
     fn names(&mut self) {
-        for table in ["mount", "plugin", "key"] {
+        for table in ["mount", "plugin", "key", "datasource"] {
             for name in self.known(table) {
                 let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
                 if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {

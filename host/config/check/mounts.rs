@@ -37,6 +37,7 @@ impl Check<'_> {
             self.mount_limits(&mount.limits, &path.key("limits"));
             self.words(&mount, &path);
             self.routes(&mount, &path);
+            self.granted_statements(&mount, &path);
             self.reference("plugin", &mount.plugin, &path.key("plugin"));
             let texts = self.channels(&mount, &path);
             for (other, others) in &mounts {
@@ -326,6 +327,7 @@ fn finish(name: String, settings: MountSettings, channels: Vec<ChannelPattern>) 
         limits: settings.limits,
         on_excess: settings.on_excess,
         durability: settings.durability,
+        statements: settings.statements,
         settings: serde_json::Value::Object(settings.settings),
         http,
     }

@@ -4,6 +4,7 @@ mod channel;
 mod kv;
 mod log;
 mod logging;
+mod sql;
 mod stats;
 pub(super) mod wasi;
 
@@ -29,6 +30,7 @@ pub(super) fn linker(engine: &Engine, grants: &BTreeSet<Capability>) -> Result<L
                 Capability::Kv => wit::kv::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?,
                 Capability::Log => wit::log::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?,
                 Capability::Logging => wit::logging::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?,
+                Capability::Sql => wit::sql::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?,
                 Capability::Stats => wit::stats::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?,
             }
         }

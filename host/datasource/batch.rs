@@ -1,0 +1,170 @@
+//! Gathers the calls of many channels into one statement: those that differ in their first parameter alone, and come in soon
+//! after each other. Each caller gets the rows that are its own, by the column of the batch key.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Statement;
+use crate::protocol::sql::{Rows, SqlError, Value};
+use crate::telemetry;
+
+/// While calls keep coming in, they are gathered for at most this many times the statement's `batch_wait_ms`.
+const WAITS_MAX: u32 = 20;
+
+/// A first parameter as text: a statement declares its type, so that none is mistaken for another.
+type Key = Box<str>;
+/// Where an answer goes.
+type Caller = oneshot::Sender<Result<Rows, SqlError>>;
+
+/// The calls that wait, by their other parameters: few, because what differs from channel to channel is the key.
+#[derive(Default)]
+pub(super) struct Gatherer {
+    groups: Mutex<Vec<Group>>,
+}
+
+struct Group {
+    /// Tells it from one that came after it with the same parameters.
+    id: u64,
+    others: Vec<Value>,
+    keys: BTreeMap<Key, (Value, Vec<Caller>)>,
+    calls: u64,
+}
+
+impl Gatherer {
+    /// Waits for the answer of the statement that this call becomes part of.
+    pub(super) async fn query(&self, statement: &Arc<Statement>, parameters: Vec<Value>) -> Result<Rows, SqlError> {
+        let mut parameters = parameters.into_iter();
+        let key = parameters.next().unwrap_or(Value::Null);
+        let Some(text) = text(&key) else {
+            return Err(SqlError::BadParameters("the first parameter is the batch key: text or a whole number".into()));
+        };
+        let others: Vec<Value> = parameters.collect();
+        let (caller, answer) = oneshot::channel();
+        let full = self.add(statement, text, key, others, caller);
+        if let Some(group) = full {
+            telemetry::spawn("sql batch", run(Arc::clone(statement), group));
+        }
+        answer.await.unwrap_or(Err(SqlError::Unavailable))
+    }
+
+    /// Adds a call; answers its group if that is full, and sees to a new one.
+    fn add(
+        &self,
+        statement: &Arc<Statement>,
+        text: Key,
+        key: Value,
+        others: Vec<Value>,
+        caller: Caller,
+    ) -> Option<Group> {
+        let mut groups = self.lock();
+        let at = groups.iter().position(|group| group.others == others).unwrap_or_else(|| {
+            let id = rand::random();
+            groups.push(Group { id, others, keys: BTreeMap::new(), calls: 0 });
+            telemetry::spawn("sql gather", gather(Arc::clone(statement), id));
+            groups.len() - 1
+        });
+        let group = &mut groups[at];
+        group.calls += 1;
+        group.keys.entry(text).or_insert_with(|| (key, Vec::new())).1.push(caller);
+        (group.keys.len() >= statement.settings.batch_keys_max).then(|| groups.swap_remove(at))
+    }
+
+    fn calls(&self, id: u64) -> Option<u64> {
+        self.lock().iter().find(|group| group.id == id).map(|group| group.calls)
+    }
+
+    fn take(&self, id: u64) -> Option<Group> {
+        let mut groups = self.lock();
+        let at = groups.iter().position(|group| group.id == id)?;
+        Some(groups.swap_remove(at))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until no more calls come in, then runs the group. One that was full before is gone.
+async fn gather(statement: Arc<Statement>, id: u64) {
+    let Some(gatherer) = &statement.gatherer else { return };
+    let wait = Duration::from_millis(statement.settings.batch_wait_ms);
+    let mut calls = 0;
+    for _ in 0..WAITS_MAX {
+        tokio::time::sleep(wait).await;
+        match gatherer.calls(id) {
+            None => return,
+            Some(now) if now == calls => break,
+            Some(now) => calls = now,
+        }
+    }
+    if let Some(group) = gatherer.take(id) {
+        run(Arc::clone(&statement), group).await;
+    }
+}
+
+async fn run(statement: Arc<Statement>, group: Group) {
+    let declared = statement.settings.parameters.len();
+    let mut values = group.others;
+    values.extend(group.keys.values().map(|(key, _)| key.clone()));
+    // In a few sizes, so that the database prepares a few texts and no more; a key that stands twice changes nothing.
+    let keys = group.keys.len();
+    let size = keys.next_power_of_two();
+    if let Some(last) = values.last().cloned() {
+        values.extend(std::iter::repeat_n(last, size - keys));
+    }
+    let sql = statement.sql.for_keys(size, declared);
+    let callers: usize = group.keys.values().map(|(_, callers)| callers.len()).sum();
+    let answer = statement.run(sql, values, keys).await;
+    metrics::histogram!("hotbay_sql_batch_calls", "statement" => statement.name.clone()).record(callers as f64);
+    let mut shares = match answer.and_then(|rows| share(&statement, rows)) {
+        Ok(shares) => Ok(shares),
+        Err(error) => Err(error),
+    };
+    for (text, (_, callers)) in group.keys {
+        let share = match &mut shares {
+            Ok((columns, shares)) => {
+                Ok(Rows { columns: columns.clone(), rows: shares.remove(&text).unwrap_or_default() })
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let share = share.and_then(|rows| {
+            if rows.rows.len() > statement.settings.rows_max { Err(SqlError::TooLarge) } else { Ok(rows) }
+        });
+        for caller in callers {
+            // A caller that went away waits for nothing.
+            drop(caller.send(share.clone()));
+        }
+    }
+}
+
+/// The rows by key, with the names of their columns.
+type Shares = (Vec<String>, BTreeMap<Key, Vec<Vec<Value>>>);
+
+fn share(statement: &Statement, rows: Rows) -> Result<Shares, SqlError> {
+    let mut shares: BTreeMap<Key, Vec<Vec<Value>>> = BTreeMap::new();
+    if rows.rows.is_empty() {
+        return Ok((rows.columns, shares));
+    }
+    let name = statement.settings.batch_key.as_deref().unwrap_or_default();
+    let Some(at) = rows.columns.iter().position(|column| column == name) else {
+        tracing::error!(statement = statement.name, "the answer has no column {name:?} (batch_key)");
+        return Err(SqlError::Failed);
+    };
+    for row in rows.rows {
+        if let Some(text) = row.get(at).and_then(text) {
+            shares.entry(text).or_default().push(row);
+        }
+    }
+    Ok((rows.columns, shares))
+}
+
+fn text(key: &Value) -> Option<Key> {
+    match key {
+        Value::Text(text) => Some(text.as_str().into()),
+        Value::Integer(number) => Some(number.to_string().into()),
+        Value::Null | Value::Boolean(_) | Value::Real(_) | Value::Bytes(_) => None,
+    }
+}

@@ -1,0 +1,154 @@
+//! The text of a statement with `$1`, `$2`, … where its parameters go, which SQLite and Postgres both understand. Finds the
+//! places, and writes a text in which one of them stands for many keys. Pure; knows no database.
+
+use std::ops::Range;
+
+/// A statement's text, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sql {
+    text: Box<str>,
+    /// Where the parameters stand, and which: counted from 0.
+    places: Box<[(Range<usize>, usize)]>,
+}
+
+/// Why a text is not a statement's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SqlTextError {
+    /// A quote or a comment is not closed.
+    #[error("{what} is not closed")]
+    Open {
+        /// What.
+        what: &'static str,
+    },
+    /// A parameter that was not declared.
+    #[error("${number} stands in the SQL, but there are {declared} parameters")]
+    Undeclared {
+        /// As it stands there.
+        number: usize,
+        /// How many there are.
+        declared: usize,
+    },
+    /// A parameter that does not occur.
+    #[error("${number} does not occur in the SQL")]
+    Unused {
+        /// As it would stand there.
+        number: usize,
+    },
+}
+
+impl Sql {
+    /// Takes a text apart that must use parameters 1 to `declared`, each at least once.
+    ///
+    /// # Errors
+    /// See [`SqlTextError`].
+    pub fn parse(text: &str, declared: usize) -> Result<Self, SqlTextError> {
+        let places = places(text)?;
+        for (_, index) in &places {
+            if *index >= declared {
+                return Err(SqlTextError::Undeclared { number: index.saturating_add(1), declared });
+            }
+        }
+        for index in 0..declared {
+            if !places.iter().any(|(_, used)| *used == index) {
+                return Err(SqlTextError::Unused { number: index + 1 });
+            }
+        }
+        Ok(Self { text: text.into(), places: places.into() })
+    }
+
+    /// The text as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// A text in which the first parameter stands for `keys` values, as in `IN ($1)`: they come last, after the others.
+    pub fn for_keys(&self, keys: usize, declared: usize) -> String {
+        let others = declared - 1;
+        let list = (1..=keys).map(|key| format!("${}", others + key)).collect::<Vec<_>>().join(",");
+        let mut text = String::with_capacity(self.text.len() + list.len());
+        let mut from = 0;
+        for (place, index) in &self.places {
+            text.push_str(&self.text[from..place.start]);
+            match index {
+                0 => text.push_str(&list),
+                _ => text.push_str(&format!("${index}")),
+            }
+            from = place.end;
+        }
+        text.push_str(&self.text[from..]);
+        text
+    }
+}
+
+/// Where parameters stand: `$` and digits, outside of quotes, comments and the dollar quotes of Postgres.
+fn places(text: &str) -> Result<Vec<(Range<usize>, usize)>, SqlTextError> {
+    let bytes = text.as_bytes();
+    let mut places = Vec::new();
+    let mut at = 0;
+    // Past the end of what begins at `at` and ends with `end`.
+    let past = |at: usize, end: &str, what| match text[at..].find(end) {
+        Some(found) => Ok(at + found + end.len()),
+        None => Err(SqlTextError::Open { what }),
+    };
+    while at < bytes.len() {
+        at = match bytes[at] {
+            // A doubled quote within quotes looks like two texts side by side, which does here.
+            b'\'' => past(at + 1, "'", "a quoted text")?,
+            b'"' => past(at + 1, "\"", "a quoted name")?,
+            b'-' if text[at..].starts_with("--") => text[at..].find('\n').map_or(bytes.len(), |end| at + end),
+            b'/' if text[at..].starts_with("/*") => past(at + 2, "*/", "a comment")?,
+            b'$' => {
+                let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let word =
+                    bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+                if digits > 0 {
+                    let end = at + 1 + digits;
+                    let number: usize = text[at + 1..end].parse().unwrap_or(usize::MAX);
+                    places.push((at..end, number.wrapping_sub(1)));
+                    end
+                } else if bytes.get(at + 1 + word) == Some(&b'$') {
+                    let tag = &text[at..at + word + 2];
+                    past(at + tag.len(), tag, "a dollar-quoted text")?
+                } else {
+                    at + 1
+                }
+            }
+            _ => at + 1,
+        };
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_parameter_stands_for_many_keys_and_the_others_keep_their_order() {
+        let sql = Sql::parse("SELECT * FROM o WHERE at > $2 AND id IN ($1) AND at < $3", 3).unwrap();
+
+        assert_eq!(sql.for_keys(1, 3), "SELECT * FROM o WHERE at > $1 AND id IN ($3) AND at < $2");
+        assert_eq!(sql.for_keys(3, 3), "SELECT * FROM o WHERE at > $1 AND id IN ($3,$4,$5) AND at < $2");
+    }
+
+    #[test]
+    fn what_is_quoted_or_said_in_comments_is_no_parameter() {
+        let text = "SELECT '$1 it''s $2', \"$3\", $$ $4 $$, $q$ $5 ' $q$, a$b -- $6\n /* $7 ' */ WHERE x = $1";
+
+        let sql = Sql::parse(text, 1).unwrap();
+
+        assert_eq!(sql.for_keys(2, 1), text.replace("x = $1", "x = $1,$2"));
+    }
+
+    #[test]
+    fn what_does_not_fit_its_parameters_is_refused() {
+        let refused = |text, declared| Sql::parse(text, declared).unwrap_err().to_string();
+
+        assert_eq!(refused("SELECT $2", 1), "$2 stands in the SQL, but there are 1 parameters");
+        assert_eq!(refused("SELECT $0", 1), "$0 stands in the SQL, but there are 1 parameters");
+        assert_eq!(refused("SELECT $1", 2), "$2 does not occur in the SQL");
+        assert_eq!(refused("SELECT '$1", 0), "a quoted text is not closed");
+        assert_eq!(refused("SELECT 1 /* ", 0), "a comment is not closed");
+        assert!(Sql::parse("SELECT $99999999999999999999999", 1).is_err());
+    }
+}
