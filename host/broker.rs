@@ -103,7 +103,7 @@ impl Broker {
             readiness: Readiness::default(),
             datasources: datasources.into_values().collect(),
             store,
-            mounts,
+            doors: server::doors(&mounts),
             metrics,
             limits: config.limits.clone(),
             census: Arc::default(),

@@ -48,16 +48,35 @@ pub enum AuthError {
         /// What is wrong with it, in words that follow the name.
         problem: &'static str,
     },
+    /// The request does not say what it must.
+    #[error("{places} is missing")]
+    NotStated {
+        /// Where it may say it, in words.
+        places: String,
+    },
+    /// The request says it comes from somebody else than its token.
+    #[error("{place} and the token do not name the same")]
+    Mismatch {
+        /// Where it says so.
+        place: String,
+    },
+    /// What the request says cannot be a name.
+    #[error("{place} is not a valid name")]
+    NoName {
+        /// Where it says so.
+        place: String,
+    },
     /// A page of another origin, or a cookie without the page's origin.
     #[error("requests from this origin are not allowed")]
     Origin,
 }
 
 impl AuthError {
-    /// The HTTP status of the refusal: 401 for what a better token would solve, else 403.
+    /// The HTTP status of the refusal: 401 for what a better token would solve.
     pub fn http_status(&self) -> u16 {
         match self {
-            Self::Origin => 403,
+            Self::Origin | Self::Mismatch { .. } => 403,
+            Self::NotStated { .. } | Self::NoName { .. } => 400,
             _ => 401,
         }
     }
@@ -76,6 +95,9 @@ impl AuthError {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Claim { .. } => "claim",
+            Self::NotStated { .. } => "not_stated",
+            Self::Mismatch { .. } => "mismatch",
+            Self::NoName { .. } => "no_name",
             Self::Origin => "origin",
         }
     }

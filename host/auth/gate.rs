@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::Deserialize;
 
 use super::identity::from_claims;
-use super::{AuthError, Key, TokenSource, request, token};
+use super::{AuthError, Key, Stated, StatedSource, TokenSource, request, token};
 use crate::protocol::identity::Identity;
 
 /// How a mount tells who connects (`auth` in its configuration).
@@ -22,12 +22,24 @@ pub struct Policy {
     pub sources: Vec<TokenSource>,
     /// The claims that may hold the user's id; the first that is there counts.
     pub user_claims: Vec<String>,
-    /// The claim that holds the tenant.
-    pub tenant_claim: String,
-    /// The tenant of tokens without that claim.
+    /// The claims that may hold the tenant; the first that is there counts.
+    pub tenant_claims: Vec<String>,
+    /// The tenant of tokens without such a claim.
     pub tenant: String,
     /// The claim that holds the role.
     pub role_claim: String,
+    /// Where a request may say which tenant it is of: all it says must agree with its token.
+    pub stated_tenant: Vec<StatedSource>,
+    /// The same for the user.
+    pub stated_user: Vec<StatedSource>,
+    /// What an upgrade must say, at one of these places at least.
+    pub must_state: Vec<Stated>,
+    /// Requests without a token are of the tenant and the user they say they are of.
+    pub insecure_query: bool,
+    /// Requests without a token are of the user they name at one of `user_id_sources`.
+    pub insecure_user_id: bool,
+    /// Where they may; the first that says something counts.
+    pub user_id_sources: Vec<StatedSource>,
     /// With `mode = "none"`: listen on addresses other machines can reach all the same.
     pub insecure_public: bool,
 }
@@ -49,9 +61,19 @@ impl Default for Policy {
             keys: vec!["default".to_owned()],
             sources: vec![TokenSource::Header, TokenSource::Subprotocol],
             user_claims: vec!["sub".to_owned()],
-            tenant_claim: "tenant".to_owned(),
+            tenant_claims: vec!["tenant".to_owned()],
             tenant: "default".to_owned(),
             role_claim: "role".to_owned(),
+            stated_tenant: Vec::new(),
+            stated_user: Vec::new(),
+            must_state: Vec::new(),
+            insecure_query: false,
+            insecure_user_id: false,
+            user_id_sources: vec![
+                StatedSource::Query("userId".to_owned()),
+                StatedSource::Bearer,
+                StatedSource::Cookie("userId".to_owned()),
+            ],
             insecure_public: false,
         }
     }
@@ -102,9 +124,15 @@ impl Gate {
         }
         for source in &self.policy.sources {
             if let Some(token) = source.find(request)? {
+                if self.takes_plain_bearer(source, &token) {
+                    continue;
+                }
                 self.check_origin(request, matches!(source, TokenSource::Cookie(_)))?;
                 return self.verify(&token, now_ms);
             }
+        }
+        if let Some(believed) = self.believe(request) {
+            return believed;
         }
         self.check_origin(request, false)?;
         Err(AuthError::Missing { sources: self.source_words() })
@@ -140,7 +168,16 @@ impl Gate {
         })
     }
 
-    fn check_origin(&self, request: &Parts, cookie: bool) -> Result<(), AuthError> {
+    /// Everybody, where nobody is asked.
+    pub fn anonymous(&self) -> Option<&Identity> {
+        self.anonymous.as_ref()
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn check_origin(&self, request: &Parts, cookie: bool) -> Result<(), AuthError> {
         let allowed = request::origin_allowed(&request.headers, self.origins.as_deref(), cookie);
         if allowed { Ok(()) } else { Err(AuthError::Origin) }
     }

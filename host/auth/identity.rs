@@ -29,12 +29,14 @@ pub(super) fn from_claims(
         return Err(claim(name, "is empty"));
     }
 
-    let name = &policy.tenant_claim;
-    let tenant = match claims.get(name) {
-        None | Some(Value::Null) => policy.tenant.clone(),
-        Some(_) => scalar(claims, name).ok_or_else(|| claim(name, "must be a string or a whole number"))?,
+    let tenant = match policy.tenant_claims.iter().find(present) {
+        None => policy.tenant.clone(),
+        Some(name) => {
+            let tenant = scalar(claims, name).ok_or_else(|| claim(name, "must be a string or a whole number"))?;
+            check_part("tenant", &tenant).map_err(|_| claim(name, "is not a tenant name"))?;
+            tenant
+        }
     };
-    check_part("tenant", &tenant).map_err(|_| claim(name, "is not a tenant name"))?;
 
     let name = &policy.role_claim;
     let role = match claims.get(name) {

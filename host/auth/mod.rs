@@ -8,12 +8,14 @@ mod gate;
 mod identity;
 mod key;
 mod request;
+mod stated;
 mod token;
 
 pub use error::AuthError;
 pub use gate::{AuthMode, Gate, Keys, Policy};
 pub use key::{Algorithm, Key, KeyError, KeyRules, PublicKey, Secret};
 pub use request::TokenSource;
+pub use stated::{Stated, StatedSource};
 pub use token::sign;
 
 #[cfg(test)]

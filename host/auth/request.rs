@@ -48,7 +48,7 @@ impl TokenSource {
     }
 }
 
-fn single<'r>(mut tokens: impl Iterator<Item = Cow<'r, str>>) -> Result<Option<Cow<'r, str>>, AuthError> {
+pub(super) fn single<'r>(mut tokens: impl Iterator<Item = Cow<'r, str>>) -> Result<Option<Cow<'r, str>>, AuthError> {
     let first = tokens.next();
     match tokens.next() {
         None => Ok(first),
@@ -60,13 +60,18 @@ fn texts<'r>(headers: &'r HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
+/// The values of a header that are text.
+pub(super) fn header_values<'r>(headers: &'r HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'r str> {
+    texts(headers, name).map(str::trim)
+}
+
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
+pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let pairs =
         texts(headers, &COOKIE).flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{ConfigArgs, Failure};
 use crate::auth::AuthMode;
 use crate::config::{Config, Environment, KeyMaterial, Mount};
+use crate::datasource::Location;
 
 /// Checks the configuration and prints what it amounts to
 #[derive(Debug, Args)]
@@ -58,6 +59,14 @@ fn summarize(config: &Config, out: &mut String) -> fmt::Result {
             if grants.is_empty() { "none".to_owned() } else { grants.join(", ") }
         )?;
     }
+    for datasource in &config.datasources {
+        let place = match &datasource.location {
+            Location::Sqlite { path, .. } => format!("SQLite file {}", path.display()),
+            Location::Postgres(_) => "Postgres".to_owned(),
+        };
+        let statements: Vec<_> = datasource.statements.keys().map(String::as_str).collect();
+        writeln!(out, "datasource {}: {place}, statements: {}", datasource.name, statements.join(", "))?;
+    }
     config.mounts.iter().try_for_each(|mount| summarize_mount(mount, out))
 }
 
@@ -69,7 +78,7 @@ fn summarize_mount(mount: &Mount, out: &mut String) -> fmt::Result {
             format!("tokens from {} by key {}", tokens.join(", "), mount.auth.keys.join(", "))
         }
     };
-    writeln!(out, "mount {}: {} -> {}, {auth}", mount.name, mount.path, mount.plugin)?;
+    writeln!(out, "mount {}: {} -> {}, {auth}", mount.name, mount.paths, mount.plugin)?;
     let query = &mount.required_query;
     if !query.all.is_empty() {
         writeln!(out, "  query with {}", query.all.join(" and "))?;
@@ -83,13 +92,17 @@ fn summarize_mount(mount: &Mount, out: &mut String) -> fmt::Result {
     for channel in &mount.auto_join {
         writeln!(out, "  joins {channel} (passively)")?;
     }
+    for (name, statement) in &mount.statements {
+        writeln!(out, "  statement {name}: {statement}")?;
+    }
     if mount.route {
         writeln!(out, "  routes frames to many channels")?;
     }
     for route in &mount.http {
         let methods: Vec<_> = route.methods.iter().map(|method| method.as_str()).collect();
         let below = if route.path == "/" { "" } else { &route.path };
-        writeln!(out, "  {} {}{below} -> {}", methods.join(", "), mount.path, route.channel)?;
+        let base = mount.http_path.as_ref().map_or_else(|| mount.paths.to_string(), ToString::to_string);
+        writeln!(out, "  {} {base}{below} -> {}", methods.join(", "), route.channel)?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Welcome {
             }
             None => None,
         };
-        let paths = config.mounts.iter().map(|mount| mount.path.to_string()).collect();
+        let paths = config.mounts.iter().flat_map(|mount| mount.paths.iter()).map(ToString::to_string).collect();
         Ok(Self { paths, token })
     }
 

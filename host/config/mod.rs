@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use mount::{Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle, RequiredQuery, RouteAuth};
+pub use mount::{ErrorForm, Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle, RequiredQuery, RouteAuth};
 pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
 pub use source::{Environment, Overrides};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::auth::Policy;
+use crate::auth::{Policy, Stated};
 use crate::limits::MountLimits;
 use crate::protocol::name::ChannelPattern;
-use crate::protocol::path::MountPath;
+use crate::protocol::path::{MountPath, MountPaths};
 use crate::protocol::query::Query;
 use crate::protocol::template::Template;
 use crate::store::Durability;
@@ -17,8 +17,10 @@ use crate::store::Durability;
 pub struct Mount {
     /// Its name in the configuration, for logs, metrics and overrides.
     pub name: String,
-    /// The path it serves; `http` routes lie below it.
-    pub path: MountPath,
+    /// The paths it takes sockets on.
+    pub paths: MountPaths,
+    /// The path its `http` routes lie below; without one, below each of `paths`.
+    pub http_path: Option<MountPath>,
     /// Query parameters a request must have to be this mount's. Two mounts may share a path and differ by these.
     pub required_query: RequiredQuery,
     /// The plugin, by its name under `[plugin]`.
@@ -35,6 +37,8 @@ pub struct Mount {
     pub auth: Policy,
     /// How a connection without an identity is refused.
     pub refusal: RefusalStyle,
+    /// The form of the host's own HTTP refusals.
+    pub errors: ErrorForm,
     /// Pages that may connect, as `scheme://host[:port]`; `*` allows all. See [`crate::auth::Gate::authenticate`].
     pub origins: Option<Vec<String>>,
     /// Subprotocols to answer with if offered; if empty, the first offered one that is not a token.
@@ -66,7 +70,8 @@ impl Mount {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MountSettings {
-    pub(super) path: MountPath,
+    pub(super) path: MountPaths,
+    pub(super) http_path: Option<MountPath>,
     #[serde(default)]
     pub(super) required_query: RequiredQuery,
     pub(super) plugin: String,
@@ -80,6 +85,8 @@ pub(super) struct MountSettings {
     pub(super) auth: Policy,
     #[serde(default)]
     pub(super) refusal: RefusalStyle,
+    #[serde(default)]
+    pub(super) errors: ErrorForm,
     pub(super) origins: Option<Vec<String>>,
     #[serde(default)]
     pub(super) subprotocols: Vec<String>,
@@ -128,6 +135,17 @@ pub enum RefusalStyle {
     Close,
 }
 
+/// The form of the host's own HTTP refusals on a mount; plugins write theirs themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorForm {
+    /// `{"success":false,"error":"…"}`.
+    #[default]
+    Text,
+    /// `{"success":false,"error":{"code":"…","message":"…"}}`.
+    Object,
+}
+
 /// What becomes of a connection over the user's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -160,7 +178,7 @@ impl Default for Heartbeat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpRoute {
-    /// Below the mount's path: `/` is the mount's path itself.
+    /// Below the mount's path or its `http_path`: `/` is that path itself, `/items/*` all below `/items`.
     #[serde(default = "root")]
     pub path: String,
     /// The methods it answers.
@@ -171,6 +189,9 @@ pub struct HttpRoute {
     /// Whether a token is needed.
     #[serde(default)]
     pub auth: RouteAuth,
+    /// What a request must say of itself, where `auth` says.
+    #[serde(default)]
+    pub must_state: Vec<Stated>,
     /// Request headers the plugin gets to see, in lower case.
     #[serde(default)]
     pub headers: Vec<String>,

@@ -238,7 +238,7 @@ fn all_errors_are_found_at_once() {
         "hotbay.toml:2: unknown key speed; there are ",
         "set by HOTBAY_NONSENSE: unknown key nonsense; ",
         "hotbay.toml:4: limits.connections_max = \"x\": must be",
-        "hotbay.toml:6: plugin.p.grants[0] = \"network\": must be one of \"kv\", \"log\", \"logging\", \"stats\"",
+        "hotbay.toml:6: plugin.p.grants[0] = \"network\": must be one of \"kv\", \"log\", \"logging\", \"sql\", \"stats\"",
         "hotbay.toml:5: plugin.p.path is missing",
         "hotbay.toml:8: mount.a.path = \"ws\": a path begins with '/'",
         "hotbay.toml:10: mount.b: messages would have nowhere to go",

@@ -100,9 +100,9 @@ pub struct Opened {
 }
 
 /// Refuses a connection that is already upgraded, for mounts whose clients cannot read an HTTP status.
-pub async fn refuse(stream: TcpStream, close: Close) {
+pub async fn refuse(stream: TcpStream, code: u16, reason: &str) {
     let outbox = Outbox::new(stream, 1 << 10);
-    outbox.close(close);
+    outbox.close_with(code, reason);
     linger(&outbox).await;
 }
 

@@ -45,7 +45,7 @@ impl Sql {
         let places = places(text)?;
         for (_, index) in &places {
             if *index >= declared {
-                return Err(SqlTextError::Undeclared { number: index.saturating_add(1), declared });
+                return Err(SqlTextError::Undeclared { number: index.wrapping_add(1), declared });
             }
         }
         for index in 0..declared {

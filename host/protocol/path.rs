@@ -18,6 +18,67 @@ enum Segment {
     Value(Box<str>),
 }
 
+/// The paths of a mount: one, or several. Displays them with commas between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPaths(Box<[MountPath]>);
+
+impl MountPaths {
+    /// The paths in order; at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &MountPath> {
+        self.0.iter()
+    }
+
+    /// The first whose values a path (the raw path of a URI) has.
+    pub fn matches(&self, path: &str) -> Option<PathValues> {
+        self.iter().find_map(|candidate| candidate.matches(path))
+    }
+
+    /// Whether one of them has a segment `{name}`.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.iter().any(|path| path.has_value(name))
+    }
+}
+
+impl From<MountPath> for MountPaths {
+    fn from(path: MountPath) -> Self {
+        Self(Box::new([path]))
+    }
+}
+
+impl fmt::Display for MountPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.iter().map(|path| &*path.text).collect();
+        f.write_str(&texts.join(", "))
+    }
+}
+
+/// A string, or an array of them.
+impl<'de> Deserialize<'de> for MountPaths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathsVisitor;
+        impl<'de> de::Visitor<'de> for PathsVisitor {
+            type Value = MountPaths;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or an array of paths")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                MountPath::parse(text).map(MountPaths::from).map_err(E::custom)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut texts: A) -> Result<Self::Value, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = texts.next_element::<MountPath>()? {
+                    paths.push(path);
+                }
+                if paths.is_empty() {
+                    return Err(de::Error::custom("must not be empty"));
+                }
+                Ok(MountPaths(paths.into()))
+            }
+        }
+        deserializer.deserialize_any(PathsVisitor)
+    }
+}
+
 /// The values of a path's `{name}` segments in one request, percent-decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PathValues(Vec<(Box<str>, String)>);

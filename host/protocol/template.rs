@@ -33,6 +33,8 @@ enum Part {
 pub enum Source {
     /// `{user}`: the id of the authenticated user.
     User,
+    /// `{tenant}`: whose channel it will be.
+    Tenant,
     /// `{claim.NAME}`: a claim of the verified token; strings and integers.
     Claim(Box<str>),
     /// `{query.NAME}`: a query parameter of the request.
@@ -68,7 +70,7 @@ pub enum TemplateError {
     },
     /// A placeholder that is none.
     #[error(
-        "{{{placeholder}}} is no placeholder; there are {{user}}, {{claim.NAME}}, {{query.NAME}}, {{path.NAME}}, and alternatives like {{query.NAME|user}}"
+        "{{{placeholder}}} is no placeholder; there are {{user}}, {{tenant}}, {{claim.NAME}}, {{query.NAME}}, {{path.NAME}}, and alternatives like {{query.NAME|user}}"
     )]
     Placeholder {
         /// What stands between the braces.
@@ -167,8 +169,10 @@ fn parse_part(part: &str) -> Result<Part, TemplateError> {
 }
 
 fn parse_source(source: &str, placeholder: &str) -> Result<Source, TemplateError> {
-    if source == "user" {
-        return Ok(Source::User);
+    match source {
+        "user" => return Ok(Source::User),
+        "tenant" => return Ok(Source::Tenant),
+        _ => {}
     }
     match source.split_once('.') {
         Some((_, "")) | None => Err(TemplateError::Placeholder { placeholder: placeholder.to_owned() }),
@@ -197,6 +201,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User => f.write_str("user"),
+            Self::Tenant => f.write_str("tenant"),
             Self::Claim(name) => write!(f, "claim.{name}"),
             Self::Query(name) => write!(f, "query.{name}"),
             Self::Path(name) => write!(f, "path.{name}"),

@@ -68,7 +68,7 @@ impl DemoTokens {
         if !config.development || !config.listen.ip().is_loopback() {
             return Ok(None);
         }
-        let Some(mount) = config.mounts.iter().find(|mount| mount.path.matches(CHAT_PATH).is_some()) else {
+        let Some(mount) = config.mounts.iter().find(|mount| mount.paths.matches(CHAT_PATH).is_some()) else {
             return Ok(None);
         };
         for key in mount.auth.keys.iter().filter_map(|name| config.keys.get(name)) {

@@ -67,7 +67,7 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
     let state = |source: &Arc<Datasource>| if source.outage().is_some() { "unavailable" } else { "ok" };
     let datasource = |source: &Arc<Datasource>| (source.name().to_owned(), state(source));
     let datasources: BTreeMap<String, &str> = site.datasources.iter().map(datasource).collect();
-    let outages = datasources.values().filter(|state| *state != "ok").count();
+    let outages = datasources.values().filter(|state| **state != "ok").count();
     let status = match (&store, stopping) {
         (Err(_), _) => "degraded",
         (Ok(()), true) => "stopping",

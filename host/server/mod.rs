@@ -3,7 +3,9 @@
 
 mod accept;
 mod answer;
+mod cors;
 mod demo;
+mod doors;
 mod health;
 mod keys;
 mod mount;
@@ -26,6 +28,7 @@ use crate::store::Store;
 pub use crate::server::accept::{Census, serve};
 pub use crate::server::answer::Answers;
 pub use crate::server::demo::DemoTokens;
+pub use crate::server::doors::{Door, doors};
 pub use crate::server::health::Readiness;
 pub use crate::server::keys::ApiKeys;
 pub use crate::server::mount::MountPoint;
@@ -44,8 +47,8 @@ pub struct Site {
     pub readiness: Readiness,
     /// Databases of which plugins read.
     pub datasources: Vec<Arc<Datasource>>,
-    /// In the order in which they are tried.
-    pub mounts: Vec<Arc<MountPoint>>,
+    /// The ways into the mounts, in the order in which they are tried.
+    pub doors: Vec<Door>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Bounds of the process.
@@ -66,7 +69,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/v1/channels/{channel}/publish", post(publish::publish));
     if site.development {
-        if !site.mounts.iter().any(|mount| mount.config.path.matches("/").is_some()) {
+        if !site.doors.iter().any(Door::is_root) {
             router = router.route("/", get(demo::index));
         }
         router = router.route("/demo/chat", get(demo::chat)).route("/demo/token", get(demo::token));

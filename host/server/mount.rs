@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::auth::{AuthError, Gate};
 use crate::channel::Reply;
@@ -16,12 +16,11 @@ use crate::connection::{Endpoint, handshake};
 use crate::protocol::event::HttpRequest;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
-use crate::protocol::path::PathValues;
-use crate::protocol::query::Query;
-use crate::protocol::template::{Source, Template, Values};
+use crate::protocol::template::{Source, Template, TemplateError, Values};
 use crate::server::answer::Answers;
-use crate::server::respond::{read_body, refusal};
-use crate::server::{Site, upgrade};
+use crate::server::doors::{self, Match};
+use crate::server::respond::{self, read_body};
+use crate::server::{Site, cors, upgrade};
 use crate::telemetry::wall_ms;
 
 /// A mount, ready for requests.
@@ -36,79 +35,59 @@ pub struct MountPoint {
     pub answers: Answers,
 }
 
-/// A request that fits a mount.
-pub(super) struct Match<'a> {
-    pub(super) mount: &'a Arc<MountPoint>,
-    path: PathValues,
-    rest: &'a str,
-    query: Query,
-}
-
 /// Every request that is for no other endpoint.
 pub(super) async fn handle(State(site): State<Arc<Site>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let Some(found) = find(&site, &parts) else {
-        return refusal(StatusCode::NOT_FOUND, "nothing is mounted here");
+    let Some(found) = doors::find(&site.doors, &parts) else {
+        return respond::refusal(StatusCode::NOT_FOUND, "nothing is mounted here");
     };
-    if found.rest == "/" && handshake::is_upgrade(&parts) {
+    if found.is_endpoint() && handshake::is_upgrade(&parts) {
         return upgrade::upgrade(&site, &found, &parts);
     }
-    let route = found.mount.config.http.iter().find(|route| same_path(&route.path, found.rest));
-    match route {
-        Some(route) => answer(&site, &found, route, &parts, body).await,
-        None if found.rest == "/" => {
+    if parts.method == Method::OPTIONS
+        && let Some(response) = cors::preflight(&found, &parts.headers)
+    {
+        return response;
+    }
+    let response = match found.routes().next() {
+        Some(_) => request_event(&site, &found, &parts, body).await,
+        // Only where sockets come in there is a match without a route.
+        None => {
             let mut response =
-                refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
+                found.refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
             response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             response
         }
-        None => refusal(StatusCode::NOT_FOUND, "nothing is mounted here"),
-    }
-}
-
-/// The first mount whose path and required query fit; a path below a mount fits if one of its HTTP routes does.
-fn find<'a>(site: &'a Site, parts: &'a Parts) -> Option<Match<'a>> {
-    let query = Query::of(&parts.uri);
-    site.mounts.iter().find_map(|mount| {
-        let (path, rest) = mount.config.path.matches_start(parts.uri.path())?;
-        let fits = rest == "/" || mount.config.http.iter().any(|route| same_path(&route.path, rest));
-        (fits && mount.config.required_query.matches(&query)).then(|| Match { mount, path, rest, query: query.clone() })
-    })
-}
-
-fn same_path(route: &str, rest: &str) -> bool {
-    route == rest || (rest.len() > 1 && rest.strip_suffix('/') == Some(route))
+    };
+    cors::share(&found, &parts.headers, response)
 }
 
 /// An HTTP request becomes an event of a channel, and its answer comes from there.
-async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts, body: Body) -> Response<Body> {
-    if !route.methods.iter().any(|method| method.as_str() == parts.method.as_str()) {
-        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer that method");
-        let methods: Vec<&str> = route.methods.iter().map(|method| method.as_str()).collect();
+async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body) -> Response<Body> {
+    let by_method = |route: &&HttpRoute| route.methods.iter().any(|method| method.as_str() == parts.method.as_str());
+    let Some(route) = found.routes().find(by_method) else {
+        let mut response = found.refusal(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer that method");
+        let methods: Vec<&str> =
+            found.routes().flat_map(|route| &route.methods).map(|method| method.as_str()).collect();
         if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
             response.headers_mut().insert(header::ALLOW, methods);
         }
         return response;
-    }
-    let gate = &found.mount.gate;
-    let identity = match route.auth {
-        RouteAuth::Required => gate.authenticate(parts, wall_ms()).map(Some),
-        RouteAuth::None => gate.authenticate_nobody(parts).map(|()| None),
     };
-    let identity = match identity {
+    let identity = match authenticate(found, route, parts) {
         Ok(identity) => identity,
-        Err(error) => return auth_refusal(&error),
+        Err(error) => return found.auth_refusal(&error),
     };
     let name = match found.channel(&route.channel, identity.as_ref()) {
         Ok(name) => name,
-        Err(message) => return refusal(StatusCode::BAD_REQUEST, &message),
+        Err(error) => return found.refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let limits = &found.mount.config.limits;
     let body = match read_body(body, limits).await {
         Ok(body) => body,
-        Err((status, message)) => return refusal(status, &message),
+        Err((status, message)) => return found.refusal(status, &message),
     };
-    let secret: Vec<&str> = gate.token_parameters().collect();
+    let secret: Vec<&str> = found.mount.gate.token_parameters().collect();
     let query = found.query.iter().filter(|(name, _)| !secret.contains(name));
     let headers = route
         .headers
@@ -122,7 +101,6 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
         body,
         identity,
     };
-    let time = Duration::from_millis(limits.request_ms_max);
     let answer = async {
         let answer = site.hub.directory.request(&name, &found.mount.endpoint.logic, http).await;
         match answer {
@@ -130,43 +108,68 @@ async fn answer(site: &Site, found: &Match<'_>, route: &HttpRoute, parts: &Parts
             Err(error) => Err(error.to_string()),
         }
     };
-    match tokio::time::timeout(time, answer).await {
+    match tokio::time::timeout(Duration::from_millis(limits.request_ms_max), answer).await {
         Ok(Ok(Reply::Response(response))) => found.mount.answers.response(&found.mount.config.name, response),
         Ok(Ok(Reply::Refused(why))) => {
             let status = StatusCode::from_u16(why.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            refusal(status, &why.message)
+            found.refusal(status, &why.message)
         }
-        Ok(Ok(Reply::Published { .. })) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "an answer of the wrong kind"),
-        Ok(Err(message)) => refusal(StatusCode::SERVICE_UNAVAILABLE, &message),
-        Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "the plugin did not answer in time"),
+        Ok(Ok(Reply::Published { .. })) => {
+            found.refusal(StatusCode::INTERNAL_SERVER_ERROR, "an answer of the wrong kind")
+        }
+        Ok(Err(message)) => found.refusal(StatusCode::SERVICE_UNAVAILABLE, &message),
+        Err(_) => found.refusal(StatusCode::GATEWAY_TIMEOUT, "the plugin did not answer in time"),
     }
 }
 
-pub(super) fn auth_refusal(error: &AuthError) -> Response<Body> {
-    metrics::counter!("hotbay_auth_refusals_total", "reason" => error.as_str()).increment(1);
-    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    refusal(status, &error.to_string())
+fn authenticate(found: &Match<'_>, route: &HttpRoute, parts: &Parts) -> Result<Option<Identity>, AuthError> {
+    let gate = &found.mount.gate;
+    match route.auth {
+        RouteAuth::Required => {
+            let identity = gate.authenticate(parts, wall_ms())?;
+            gate.check_stated(parts, &identity, &route.must_state)?;
+            Ok(Some(found.entered_by(&identity)))
+        }
+        RouteAuth::None => gate.authenticate_nobody(parts).map(|()| None),
+    }
 }
 
 impl Match<'_> {
+    /// A refusal by the host, in the form the mount's clients know.
+    pub(super) fn refusal(&self, status: StatusCode, message: &str) -> Response<Body> {
+        respond::refusal_as(self.mount.config.errors, status, message)
+    }
+
+    pub(super) fn auth_refusal(&self, error: &AuthError) -> Response<Body> {
+        metrics::counter!("hotbay_auth_refusals_total", "reason" => error.as_str()).increment(1);
+        let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        self.refusal(status, &error.to_string())
+    }
+
     /// The channel a template names for this request.
-    pub(super) fn channel(&self, template: &Template, identity: Option<&Identity>) -> Result<ChannelName, String> {
-        let values = RequestValues { found: self, identity };
-        let name = template.fill(&values).map_err(|error| error.to_string())?;
+    pub(super) fn channel(
+        &self,
+        template: &Template,
+        identity: Option<&Identity>,
+    ) -> Result<ChannelName, TemplateError> {
         let tenant = identity.map_or(self.mount.config.auth.tenant.as_str(), Identity::tenant);
-        ChannelName::new(tenant, &name).map_err(|error| error.to_string())
+        let values = RequestValues { found: self, identity, tenant };
+        let name = template.fill(&values)?;
+        ChannelName::new(tenant, &name).map_err(|error| TemplateError::Name { what: "the channel".to_owned(), error })
     }
 }
 
 struct RequestValues<'a> {
     found: &'a Match<'a>,
     identity: Option<&'a Identity>,
+    tenant: &'a str,
 }
 
 impl Values for RequestValues<'_> {
     fn value(&self, source: &Source) -> Option<Cow<'_, str>> {
         match source {
             Source::User => self.identity.map(|identity| identity.user().into()),
+            Source::Tenant => Some(self.tenant.into()),
             Source::Claim(name) => self.identity.and_then(|identity| identity.claim(name)).map(Cow::Owned),
             Source::Query(name) => self.found.query.get(name).map(Cow::Borrowed),
             Source::Path(name) => self.found.path.get(name).map(Cow::Borrowed),

@@ -13,13 +13,13 @@ use crate::channel::Arrival;
 use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::handshake::{self, HandshakeError};
 use crate::connection::{self, Opened};
-use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
+use crate::protocol::template::TemplateError;
+use crate::server::MountPoint;
 use crate::server::Site;
 use crate::server::accept::{Socket, SocketSlot, TenantSlot};
-use crate::server::mount::{Match, MountPoint, auth_refusal};
-use crate::server::respond::refusal;
+use crate::server::doors::Match;
 use crate::telemetry::{self, wall_ms};
 
 /// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
@@ -27,30 +27,29 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let mount = found.mount;
     let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
         Ok(response) => response.map(|()| Body::empty()),
-        Err(error) => return handshake_refusal(error),
+        Err(error) => return handshake_refusal(found, error),
     };
     let Some(on_upgrade) = parts.extensions.get::<OnUpgrade>().cloned() else {
-        return refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
+        return found.refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
-    let identity = match mount.gate.authenticate(parts, wall_ms()) {
-        Ok(identity) => identity,
-        Err(error) => {
-            let response = auth_refusal(&error);
-            return refuse(mount, response, accepted, on_upgrade, "the token was refused");
-        }
+    let stated = |identity: &Identity| mount.gate.check_stated(parts, identity, &mount.config.auth.must_state);
+    let identity = mount.gate.authenticate(parts, wall_ms()).and_then(|identity| stated(&identity).map(|()| identity));
+    let identity = match identity {
+        Ok(identity) => found.entered_by(&identity),
+        Err(error) => return refuse(mount, found.auth_refusal(&error), accepted, on_upgrade, error.to_string()),
     };
     let channel = mount.config.channel.as_ref().map(|template| found.channel(template, Some(&identity))).transpose();
-    let quiet: Result<Vec<_>, String> =
+    let quiet: Result<Vec<_>, TemplateError> =
         mount.config.auto_join.iter().map(|template| found.channel(template, Some(&identity))).collect();
     let (channel, quiet) = match (channel, quiet) {
         (Ok(channel), Ok(quiet)) => (channel, quiet),
-        (Err(message), _) | (_, Err(message)) => {
-            let response = refusal(StatusCode::UNAUTHORIZED, &message);
-            return refuse(mount, response, accepted, on_upgrade, "a value for the channel is missing or not allowed");
+        (Err(error), _) | (_, Err(error)) => {
+            let response = found.refusal(StatusCode::UNAUTHORIZED, &error.to_string());
+            return refuse(mount, response, accepted, on_upgrade, error.to_string());
         }
     };
     let Some(slot) = site.census.enter(identity.tenant(), site.limits.connections_per_tenant_max) else {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
+        return found.refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
     };
     let logic = &mount.endpoint.logic;
     let user_max = match mount.config.on_excess {
@@ -58,7 +57,7 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         OnExcess::Evict => usize::MAX,
     };
     let Some(arrival) = logic.census.connect(&identity, user_max) else {
-        return refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
+        return found.refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     };
     let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, arrival, channel, quiet, slot };
     telemetry::spawn("upgrade", opening.run(on_upgrade));
@@ -66,11 +65,11 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
 }
 
 /// Another version is told which one to use (RFC 6455 §4.4).
-fn handshake_refusal(error: HandshakeError) -> Response<Body> {
+fn handshake_refusal(found: &Match<'_>, error: HandshakeError) -> Response<Body> {
     if error != HandshakeError::Version {
-        return refusal(StatusCode::BAD_REQUEST, &error.to_string());
+        return found.refusal(StatusCode::BAD_REQUEST, &error.to_string());
     }
-    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, &error.to_string());
+    let mut response = found.refusal(StatusCode::UPGRADE_REQUIRED, &error.to_string());
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response
 }
@@ -106,14 +105,14 @@ fn refuse(
     response: Response<Body>,
     accepted: Response<Body>,
     on_upgrade: OnUpgrade,
-    reason: &'static str,
+    reason: String,
 ) -> Response<Body> {
     match mount.config.refusal {
         RefusalStyle::Http => response,
         RefusalStyle::Close => {
             telemetry::spawn("refusal", async move {
                 if let Some((stream, slot, _)) = raw(on_upgrade).await {
-                    connection::refuse(stream, Close { code: 1008, reason }).await;
+                    connection::refuse(stream, 1008, &reason).await;
                     drop(slot);
                 }
             });

@@ -127,7 +127,8 @@ impl Inside {
         let mut broker = Setup::fixture("").start();
         broker.kill();
         let node = NodeLimits { channels_awake_max: 8, ..NodeLimits::default() };
-        let grants = BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging, Capability::Stats]);
+        let grants =
+            BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging, Capability::Sql, Capability::Stats]);
         let runtime =
             Runtime::new(&node, std::iter::once(&limits), broker.data().join("artifacts")).expect("a runtime");
         let plugin = Arc::new(runtime.load_file("fixture", &component("fixture"), &grants).expect("the plugin"));

@@ -11,5 +11,6 @@ mod operation;
 mod plugin_check;
 mod raw;
 mod slow_readers;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;

@@ -52,7 +52,7 @@ impl Setup {
             r#"
             [plugin.fixture]
             path = "{fixture}"
-            grants = ["kv", "log", "logging", "stats"]
+            grants = ["kv", "log", "logging", "sql", "stats"]
             [mount.fixture]
             path = "{path}"
             plugin = "fixture"

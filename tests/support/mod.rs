@@ -12,6 +12,7 @@
 pub mod broker;
 pub mod client;
 pub mod http;
+pub mod postgres;
 
 use std::path::PathBuf;
 

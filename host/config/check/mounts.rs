@@ -8,11 +8,11 @@ use http::{HeaderName, Uri};
 
 use super::Check;
 use super::limits::DURATION_MS_MAX;
-use crate::auth::{AuthMode, Policy, TokenSource};
+use crate::auth::{AuthMode, Policy, Stated, TokenSource};
 use crate::config::mount::{HttpRoute, Mount, MountSettings, RouteAuth};
 use crate::config::tree::KeyPath;
 use crate::protocol::name::{ChannelPattern, check_part};
-use crate::protocol::path::MountPath;
+use crate::protocol::path::{MountPath, MountPaths};
 use crate::protocol::template::{Source, Template};
 
 /// Request headers that hold secrets, which plugins never see.
@@ -21,7 +21,7 @@ const SECRET_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorizati
 /// Which of a template's sources a request has.
 #[derive(Clone, Copy)]
 struct Available<'m> {
-    path: &'m MountPath,
+    path: &'m MountPaths,
     user: bool,
     claims: bool,
 }
@@ -59,7 +59,7 @@ impl Check<'_> {
         // The closest first: literal paths before placeholders, more required parameters before fewer.
         mounts.sort_by_key(|mount| {
             let required = mount.required_query.all.len() + usize::from(!mount.required_query.any.is_empty());
-            (mount.path.values(), Reverse(required))
+            (mount.paths.iter().map(MountPath::values).min(), Reverse(required))
         });
         mounts
     }
@@ -73,7 +73,7 @@ impl Check<'_> {
         };
         for (index, (name, mount)) in settings.iter().enumerate() {
             let twin = settings.iter().take(index).find(|(_, other)| {
-                other.path.same_shape(&mount.path)
+                other.path.iter().any(|path| mount.path.iter().any(|own| path.same_shape(own)))
                     && sorted(&other.required_query.all) == sorted(&mount.required_query.all)
                     && sorted(&other.required_query.any) == sorted(&mount.required_query.any)
             });
@@ -96,8 +96,10 @@ impl Check<'_> {
     }
 
     fn auth(&mut self, mount: &MountSettings, path: &KeyPath, listen: SocketAddr) {
-        let Policy { mode, keys, sources, user_claims, tenant_claim: _, tenant, role_claim: _, insecure_public } =
-            &mount.auth;
+        let Policy {
+            mode, keys, sources, user_claims, tenant_claims: _, tenant, role_claim: _, insecure_public, ..
+        } = &mount.auth;
+        self.stated(mount, path);
         if let Err(error) = check_part("tenant", tenant) {
             self.refuse(&path.key("tenant"), error.to_string());
         }
@@ -133,6 +135,45 @@ impl Check<'_> {
                 "with tokens from a cookie, \"*\" would let every web page act for its visitor: list the origins";
             self.refuse(&KeyPath(path.parent().0).key("origins"), reason);
         }
+    }
+
+    /// What requests say of themselves.
+    fn stated(&mut self, mount: &MountSettings, path: &KeyPath) {
+        let policy = &mount.auth;
+        let places = |stated: Stated| match stated {
+            Stated::Tenant => (policy.stated_tenant.is_empty(), "stated_tenant"),
+            Stated::User => (policy.stated_user.is_empty(), "stated_user"),
+        };
+        let parent = KeyPath(path.parent().0);
+        let routes = mount.http.iter().enumerate();
+        let routes =
+            routes.map(|(index, route)| (parent.key("http").index(index).key("must_state"), &route.must_state));
+        for (key, must) in routes.chain([(path.key("must_state"), &policy.must_state)]) {
+            for stated in must {
+                if let (true, places) = places(*stated) {
+                    self.refuse(&key, format!("needs {path}.{places}: where a request may say it"));
+                }
+            }
+        }
+        if policy.insecure_query {
+            for stated in [Stated::Tenant, Stated::User] {
+                if let (true, places) = places(stated) {
+                    self.refuse(&path.key("insecure_query"), format!("needs {path}.{places}: where a request says it"));
+                }
+            }
+        }
+        let (name, believed) = match (policy.insecure_query, policy.insecure_user_id) {
+            (true, true) => {
+                return self.refuse(&path.key("insecure_query"), "stands beside insecure_user_id: use one of them");
+            }
+            (true, false) => ("insecure_query", "tenant and user"),
+            (false, true) => ("insecure_user_id", "user"),
+            (false, false) => return,
+        };
+        self.warnings.push(format!(
+            "{path}.{name} = true: a request without a token is believed which {believed} it is of; everybody who reaches {} can be anybody",
+            mount.path
+        ));
     }
 
     fn heartbeat(&mut self, mount: &MountSettings, path: &KeyPath) {
@@ -184,8 +225,9 @@ impl Check<'_> {
     fn routes(&mut self, mount: &MountSettings, path: &KeyPath) {
         for (index, route) in mount.http.iter().enumerate() {
             let key = path.key("http").index(index);
-            if route.path != "/"
-                && let Err(error) = MountPath::parse(&route.path)
+            let written = route.path.strip_suffix("/*").unwrap_or(&route.path);
+            if !matches!(written, "" | "/")
+                && let Err(error) = MountPath::parse(written)
             {
                 self.refuse(&key.key("path"), error.to_string());
             } else if route.path.contains('{') {
@@ -216,13 +258,14 @@ impl Check<'_> {
     fn channels(&mut self, mount: &MountSettings, path: &KeyPath) -> Vec<String> {
         let jwt = mount.auth.mode == AuthMode::Jwt;
         let socket = Available { path: &mount.path, user: true, claims: jwt };
+        let base = mount.http_path.clone().map_or_else(|| mount.path.clone(), MountPaths::from);
         let mut templates: Vec<(KeyPath, &Template, Available<'_>)> = Vec::new();
         templates.extend(mount.channel.iter().map(|template| (path.key("channel"), template, socket)));
         let auto = mount.auto_join.iter().enumerate();
         templates.extend(auto.map(|(index, template)| (path.key("auto_join").index(index), template, socket)));
         for (index, route) in mount.http.iter().enumerate() {
             let known = route.auth == RouteAuth::Required;
-            let request = Available { path: &mount.path, user: known, claims: known && jwt };
+            let request = Available { path: &base, user: known, claims: known && jwt };
             templates.push((path.key("http").index(index).key("channel"), &route.channel, request));
         }
 
@@ -312,7 +355,9 @@ fn finish(name: String, settings: MountSettings, channels: Vec<ChannelPattern>) 
     }
     Mount {
         name,
-        path: settings.path,
+        paths: settings.path,
+        http_path: settings.http_path,
+        errors: settings.errors,
         required_query: settings.required_query,
         plugin: settings.plugin,
         channel: settings.channel,

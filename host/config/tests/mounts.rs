@@ -104,7 +104,7 @@ fn the_closest_mount_is_tried_first() {
         config
             .mounts
             .iter()
-            .find(|mount| mount.path.matches(path).is_some() && mount.required_query.matches(&query))
+            .find(|mount| mount.paths.matches(path).is_some() && mount.required_query.matches(&query))
             .unwrap()
             .name
             .clone()
@@ -125,7 +125,7 @@ fn the_example_is_the_contract_of_community_chat() {
     let mount = &config.mounts[0];
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:3000");
-    assert!(mount.path.matches("/api/community/ws").is_some() && mount.route);
+    assert!(mount.paths.matches("/api/community/ws").is_some() && mount.route);
     for channel in ["room:1", "group:a:b", "dm:a:b", "user:ada", "status"] {
         assert!(mount.has_channel(channel), "{channel}");
     }
