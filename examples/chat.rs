@@ -332,7 +332,8 @@ async fn demo_token(url: &Uri, user: &str) -> std::io::Result<Result<String, Str
     let address = format!("{}:{}", url.host().unwrap_or_default(), url.port_u16().unwrap_or(80));
     let user = percent_encoding::utf8_percent_encode(user, percent_encoding::NON_ALPHANUMERIC);
     let mut stream = TcpStream::connect(&address).await?;
-    let request = format!("GET /demo/token?user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET /demo/token?key=chat&user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;

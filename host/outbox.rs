@@ -40,6 +40,8 @@ struct State {
     phase: Phase,
     /// Absent while nothing waits, which is nearly always: what is looked at for every burst stays small.
     queue: Option<Box<Queue>>,
+    /// The host wants the connection closed, once the plugin had its last word.
+    dismissed: Option<&'static Close>,
 }
 
 impl State {
@@ -80,6 +82,8 @@ pub enum Progress {
     Blocked,
     /// The same, and the last of it is a close frame: nothing more will be taken.
     Closing,
+    /// The host wants it closed; see [`Outbox::dismiss`].
+    Dismissed(&'static Close),
     /// The close frame was written, or the socket failed: nothing will be written any more.
     Done,
 }
@@ -167,6 +171,16 @@ impl Outbox {
         self.close_with(close.code, close.reason);
     }
 
+    /// Lets the connection's own task close, with a last frame in the plugin's words before the close frame. Until then frames are taken as
+    /// before.
+    pub fn dismiss(&self, close: &'static Close) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open && state.dismissed.is_none() {
+            state.dismissed = Some(close);
+            self.task.wake();
+        }
+    }
+
     /// Like [`Outbox::close`], with a plugin's words.
     pub fn close_with(&self, code: u16, reason: &str) {
         let mut state = self.lock();
@@ -197,8 +211,9 @@ impl Outbox {
 
     /// The code of a close frame the host sent, or is about to send.
     pub fn closed_with(&self) -> Option<u16> {
-        match self.lock().phase {
-            Phase::Open => None,
+        let state = self.lock();
+        match state.phase {
+            Phase::Open => state.dismissed.map(|close| close.code),
             Phase::Closing(code) => Some(code),
             Phase::Done(code) => code,
         }
@@ -224,6 +239,9 @@ impl Outbox {
             let blocked = {
                 let mut state = self.lock();
                 self.flush(&mut state);
+                if let (Phase::Open, Some(close)) = (state.phase, state.dismissed) {
+                    return Progress::Dismissed(close);
+                }
                 match state.phase {
                     Phase::Done(_) => return Progress::Done,
                     _ if !state.is_blocked() && state.queue.is_some() => return Progress::Shed,

@@ -427,7 +427,7 @@ impl Actor {
                 Output::Unsure(event) => Box::pin(self.tell_unsure(event)).await,
                 Output::CloseMember(member) => {
                     let theirs = closing.iter().filter(|recipient| recipient.member == member);
-                    theirs.for_each(|recipient| recipient.outbox.close(Close::FAULT));
+                    theirs.for_each(|recipient| recipient.outbox.dismiss(&Close::FAULT));
                 }
                 Output::DropInstance => self.instance = None,
                 Output::DropClaim => self.drop_claim(),

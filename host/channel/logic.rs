@@ -101,7 +101,7 @@ impl Census {
         user.seats.sort_by_key(|(arrival, _)| *arrival);
         let excess = user.seats.len().saturating_sub(per_user_max);
         for (_, oldest) in user.seats.drain(..excess) {
-            oldest.close(Close::REPLACED);
+            oldest.dismiss(&Close::REPLACED);
         }
     }
 

@@ -37,7 +37,7 @@ impl Welcome {
     /// The greeting; `base` is the broker's HTTP address.
     pub(super) fn text(&self, base: &str) -> String {
         let ws = base.replacen("http", "ws", 1);
-        let mut lines = vec![format!("  demo     {base}/demo/chat"), format!("  health   {base}/readyz")];
+        let mut lines = vec![format!("  demo     {base}/demo/"), format!("  health   {base}/readyz")];
         lines.extend(self.paths.iter().map(|path| format!("  socket   {ws}{path}")));
         if let Some(token) = &self.token {
             lines.push(format!("  token    {token}"));

@@ -127,7 +127,7 @@ fn a_variable_finds_names_with_dashes_and_capitals() {
 
 #[test]
 fn a_wrong_value_is_named_with_key_value_and_place() {
-    let cases: [(Setup, &str); 14] = [
+    let cases: [(Setup, &str); 21] = [
         (
             mount("limits = { idle_ms = \"soon\" }"),
             "hotbay.toml:7: mount.chat.limits.idle_ms = \"soon\": must be a whole number, not negative and not too large",
@@ -173,6 +173,36 @@ fn a_wrong_value_is_named_with_key_value_and_place() {
         (
             mount("limits = { idle_ms = 99999999999999 }"),
             "hotbay.toml:7: mount.chat.limits.idle_ms = 99999999999999: must be at most 31536000000, a year",
+        ),
+        (
+            mount("statements = { a = \"shop.a\" }"),
+            "hotbay.toml:7: mount.chat.statements.a = \"shop.a\": must name a statement as DATASOURCE.STATEMENT",
+        ),
+        (
+            mount("auth = { must_state = [\"user\"] }"),
+            "hotbay.toml:7: mount.chat.auth.must_state = [\"user\"]: needs mount.chat.auth.stated_user: where a request may say it",
+        ),
+        (
+            mount("auth = { stated_user = [\"body:x\"] }"),
+            "hotbay.toml:7: mount.chat.auth.stated_user[0] = \"body:x\": \"body:x\" is no place for an id",
+        ),
+        (
+            mount("[datasource.shop]\nurl = \"mysql://u:hunter2@h/d\""),
+            "hotbay.toml:7: datasource.shop: url must begin with sqlite: or postgres://",
+        ),
+        (
+            mount("[datasource.shop]\nurl_env = [\"SHOP_URL\"]"),
+            "hotbay.toml:7: datasource.shop: there is no address: set SHOP_URL, or url",
+        ),
+        (
+            mount(
+                "[datasource.shop]\nurl = \"sqlite:x\"\nstatement.a = { sql = \"SELECT $2\", parameters = [\"text\"] }",
+            ),
+            "hotbay.toml:9: datasource.shop.statement.a.sql = \"SELECT $2\": $2 stands in the SQL, but there are 1 parameters",
+        ),
+        (
+            mount("[datasource.shop]\nurl = \"sqlite:x\"\nstatement.a = { sql = \"SELECT 1\", batch_key = \"id\" }"),
+            "hotbay.toml:9: datasource.shop.statement.a.batch_key = \"id\": takes the first parameter for the key",
         ),
         (
             mount("heartbeat = { interval_ms = 65000 }"),

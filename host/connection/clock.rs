@@ -78,7 +78,7 @@ impl Pulse {
         let since_ms = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
         // A token says when it ends by the time of the world, not by ours, which never goes back.
         if self.expires_ms <= now_ms && self.expires_ms <= wall_ms() {
-            self.outbox.close(Close::EXPIRED);
+            self.outbox.dismiss(&Close::EXPIRED);
             return None;
         }
         if self.held_up.load(Ordering::Relaxed) {
@@ -146,7 +146,7 @@ impl Clock {
     }
 
     /// Closes every connection, and waits until they have all ended.
-    pub(super) async fn close_all(&self, close: Close) {
+    pub(super) async fn close_all(&self, close: &'static Close) {
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
         loop {
             let pulses: Vec<Arc<Pulse>> = self.lock().slots.iter().flatten().filter_map(Weak::upgrade).collect();
@@ -154,7 +154,7 @@ impl Clock {
                 return;
             }
             for pulse in pulses {
-                pulse.outbox.close(close);
+                pulse.outbox.dismiss(close);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

@@ -77,7 +77,7 @@ impl Hub {
 
     /// Asks every client to reconnect elsewhere, and waits until all connections have ended.
     pub async fn close_all(&self) {
-        self.clock.close_all(Close::RESTART).await;
+        self.clock.close_all(&Close::RESTART).await;
     }
 }
 
@@ -131,6 +131,8 @@ enum Next {
     Read,
     /// It caught up, and is to be told what it missed.
     Tell,
+    /// The host closes it.
+    Dismissed(&'static Close),
     End,
 }
 
@@ -245,6 +247,7 @@ impl Connection {
             let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 // Nothing of the client counts any more; what it is still owed has a time of its own.
                 Progress::Done | Progress::Closing => Poll::Ready(Next::End),
+                Progress::Dismissed(close) => Poll::Ready(Next::Dismissed(close)),
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
                 Progress::Shed => Poll::Ready(Next::Tell),
                 Progress::Idle | Progress::Blocked => {
@@ -254,6 +257,7 @@ impl Connection {
             match progress.await {
                 Next::Read if self.read() => {}
                 Next::Tell => self.tell_about_shed_frames().await,
+                Next::Dismissed(close) => Box::pin(self.dismiss(close)).await,
                 Next::Read | Next::End => return,
             }
         }
@@ -331,7 +335,7 @@ impl Connection {
 
     async fn over_rate(&mut self, payload: Payload) {
         if self.excess.count(now_ms()) > self.endpoint.logic.limits.rate_excess_per_minute_max {
-            return self.outbox.close(Close::RATE);
+            return self.dismiss(&Close::RATE).await;
         }
         let why = Refusal::new(RefusalCode::RateLimited, "too many messages; slow down");
         self.refuse(&payload, &why).await;
@@ -458,6 +462,12 @@ impl Connection {
         }
     }
 
+    /// Closes, after the plugin's last word if it has one.
+    async fn dismiss(&self, close: &Close) {
+        self.tell(None, &Refusal::new(RefusalCode::Closing, close.reason)).await;
+        self.outbox.close(*close);
+    }
+
     /// A slow reader that caught up learns how much it missed.
     async fn tell_about_shed_frames(&self) {
         let shed = self.outbox.take_shed();
@@ -517,7 +527,7 @@ async fn post(hub: &Hub, pulse: &Pulse, channel: &mut Arc<Channel>, letter: Lett
 /// frames away because the client was still sending. Each has its time: a client that never reads cannot stay.
 async fn linger(outbox: &Outbox) {
     let write = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
-        Progress::Done | Progress::Idle | Progress::Shed => Poll::Ready(()),
+        Progress::Done | Progress::Idle | Progress::Shed | Progress::Dismissed(_) => Poll::Ready(()),
         Progress::Blocked | Progress::Closing => Poll::Pending,
     });
     if tokio::time::timeout(FAREWELL, write).await.is_err()

@@ -119,10 +119,7 @@ async fn run(statement: Arc<Statement>, group: Group) {
     let callers: usize = group.keys.values().map(|(_, callers)| callers.len()).sum();
     let answer = statement.run(sql, values, keys).await;
     metrics::histogram!("hotbay_sql_batch_calls", "statement" => statement.name.clone()).record(callers as f64);
-    let mut shares = match answer.and_then(|rows| share(&statement, rows)) {
-        Ok(shares) => Ok(shares),
-        Err(error) => Err(error),
-    };
+    let mut shares = answer.and_then(|rows| share(&statement, rows));
     for (text, (_, callers)) in group.keys {
         let share = match &mut shares {
             Ok((columns, shares)) => {

@@ -65,14 +65,12 @@ impl Sql {
     pub fn for_keys(&self, keys: usize, declared: usize) -> String {
         let others = declared - 1;
         let list = (1..=keys).map(|key| format!("${}", others + key)).collect::<Vec<_>>().join(",");
+        let numbers: Vec<String> = (1..=others).map(|number| format!("${number}")).collect();
         let mut text = String::with_capacity(self.text.len() + list.len());
         let mut from = 0;
         for (place, index) in &self.places {
             text.push_str(&self.text[from..place.start]);
-            match index {
-                0 => text.push_str(&list),
-                _ => text.push_str(&format!("${index}")),
-            }
+            text.push_str(if *index == 0 { &list } else { &numbers[index - 1] });
             from = place.end;
         }
         text.push_str(&self.text[from..]);

@@ -72,7 +72,12 @@ pub fn router(site: Arc<Site>) -> Router {
         if !site.doors.iter().any(Door::is_root) {
             router = router.route("/", get(demo::index));
         }
-        router = router.route("/demo/chat", get(demo::chat)).route("/demo/token", get(demo::token));
+        router = router
+            .route("/demo", get(demo::index))
+            .route("/demo/", get(demo::page))
+            .route("/demo/{page}", get(demo::page))
+            .route("/demo/assets/{file}", get(demo::asset))
+            .route("/demo/token", get(demo::token));
     }
     router.fallback(mount::handle).with_state(site)
 }

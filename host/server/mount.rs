@@ -49,15 +49,14 @@ pub(super) async fn handle(State(site): State<Arc<Site>>, request: Request) -> R
     {
         return response;
     }
-    let response = match found.routes().next() {
-        Some(_) => request_event(&site, &found, &parts, body).await,
+    let response = if found.routes().next().is_some() {
+        request_event(&site, &found, &parts, body).await
+    } else {
         // Only where sockets come in there is a match without a route.
-        None => {
-            let mut response =
-                found.refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
-            response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            response
-        }
+        let mut response =
+            found.refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws://");
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response
     };
     cors::share(&found, &parts.headers, response)
 }

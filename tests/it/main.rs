@@ -4,6 +4,8 @@
 
 mod bench;
 mod command_line;
+mod doors;
+mod farewell;
 mod frames;
 mod handshake;
 mod lifetime;

@@ -29,8 +29,11 @@ impl Setup {
     pub fn example() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml");
         let config = std::fs::read_to_string(path).expect("examples/hotbay.toml");
-        let chat = component("community_chat").display().to_string();
-        Self::config(&config.replace("../target/plugins/wasm32-wasip2/release/community_chat.wasm", &chat))
+        // Paths are meant from the file's folder, and it will lie elsewhere.
+        let root = env!("CARGO_MANIFEST_DIR");
+        let config = config.replace("\"../target/", &format!("\"{root}/target/"));
+        let config = config.replace("\"hangarshare/", &format!("\"{root}/examples/hangarshare/"));
+        Self::config(&config)
     }
 
     /// One mount `/ws` with the fixture plugin: each connection joins the channel `fixture:{query.channel}`, and tokens come

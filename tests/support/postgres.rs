@@ -59,7 +59,7 @@ impl Postgres {
     pub fn stop(&mut self) {
         if let Some(mut child) = self.running.take() {
             let pid = rustix::process::Pid::from_child(&child);
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::QUIT));
+            rustix::process::kill_process(pid, rustix::process::Signal::QUIT).expect("a signal");
             child.wait().expect("an end");
         }
     }

@@ -81,7 +81,8 @@ impl Check<'_> {
             return Some(Location::Sqlite { path: file, create_from });
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            if !create_from.is_empty() {
+            // A demo may have both: what makes its SQLite file has no meaning for a server from the environment.
+            if !create_from.is_empty() && from_environment.is_none() {
                 self.refuse(&path.key("create_from"), "makes SQLite files only");
             }
             return Some(Location::Postgres(url));

@@ -122,7 +122,7 @@ fn the_example_is_the_contract_of_community_chat() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hotbay.toml");
     let overrides = Overrides { config: Some(file), ..Overrides::default() };
     let config = Config::load(&overrides, &Environment::default()).unwrap();
-    let mount = &config.mounts[0];
+    let mount = config.mounts.iter().find(|mount| mount.name == "community").unwrap();
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:3000");
     assert!(mount.paths.matches("/api/community/ws").is_some() && mount.route);
@@ -165,6 +165,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(config.limits.connections_per_address_max, node.connections_per_address_max);
     assert_eq!(config.limits.channels_awake_max, node.channels_awake_max);
     assert_eq!(config.limits.drain_ms_max, node.drain_ms_max);
-    assert_eq!(config.mounts[0].limits.message_bytes_max, mount.message_bytes_max);
-    assert_eq!(config.mounts[0].limits.idle_ms, mount.idle_ms);
+    let community = config.mounts.iter().find(|mount| mount.name == "community").unwrap();
+    assert_eq!(community.limits.message_bytes_max, mount.message_bytes_max);
+    assert_eq!(community.limits.idle_ms, mount.idle_ms);
 }
