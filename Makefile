@@ -5,9 +5,10 @@ HOTBAY    := target/release/hotbay
 CONFIG    ?= examples/hotbay.toml
 RUN_ARGS  ?=
 BENCH_ARGS ?=
+WEB_BUILT := host/web/dist/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration needs soak bench bench-peers bench-tax bench-inside clean
+.PHONY: help run build toolchain plugins test check unit integration needs web soak bench bench-peers bench-tax bench-inside clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,7 +16,7 @@ help: ## list the targets
 run: build ## build everything and start a broker on 127.0.0.1:3000, with its data in ./data
 	@$(HOTBAY) serve --config $(CONFIG) $(RUN_ARGS)
 
-build: plugins ## build the broker and the plugins
+build: plugins web ## build the broker, the plugins and the demo pages
 	$(CARGO) build --release --locked --bin hotbay
 
 toolchain: # the target plugins are built for; rust-toolchain.toml names it, but not every installation adds it by itself
@@ -25,6 +26,14 @@ toolchain: # the target plugins are built for; rust-toolchain.toml names it, but
 
 plugins: toolchain ## build the plugins
 	cd plugins && $(CARGO) build --release --locked --target wasm32-wasip2
+
+web: ## bundle the scripts of the demo pages; without npm the broker is built all the same, and the pages say what is missing
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB_BUILT); \
+	  else echo "npm is missing, so the demo pages get no scripts: install Node.js with npm (Debian: apt-get install nodejs npm)" >&2; fi
+
+$(WEB_BUILT): host/web/package-lock.json $(wildcard host/web/src/* host/web/*.json host/web/*.mjs)
+	cd host/web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	touch $@
 
 test: check unit integration ## install what tests need, then run all of them; fails on any failure
 
@@ -38,7 +47,7 @@ unit: plugins ## tests beside the code, of the host and of the plugins
 	$(CARGO) test --locked --lib --bins --test sim --test tidy
 	cd plugins && $(CARGO) test --locked
 
-integration: plugins needs ## tests against real brokers: contract, faults, real clients, browser
+integration: plugins needs web ## tests against real brokers: contract, faults, real clients, browser
 	$(CARGO) test --locked --test contract --test it --test faults
 	$(CARGO) build --locked --bin hotbay
 	node --test tests/browser/*.test.js
@@ -68,4 +77,4 @@ bench-inside: plugins ## measure the parts of a message's way, within one proces
 
 clean: ## remove everything that was built, but not ./data
 	$(CARGO) clean
-	rm -rf tests/*/node_modules tests/bench/peers/node_modules
+	rm -rf tests/*/node_modules tests/bench/*/node_modules host/web/node_modules host/web/dist/*.js host/web/dist/.built
