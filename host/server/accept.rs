@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::limits::{HTTP_HEADER_BYTES_MAX, NodeLimits};
-use crate::telemetry;
+use crate::telemetry::{self, now_ms};
 
 /// The other end of a request's socket: a client, or the last proxy before it.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +126,7 @@ impl Census {
         }
         *count += 1;
         metrics::gauge!("hotbay_connections").increment(1.0);
-        Some(TenantSlot { census: Arc::clone(self), tenant: tenant.into() })
+        Some(TenantSlot { census: Arc::clone(self), tenant: tenant.into(), since_ms: now_ms() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -138,6 +138,7 @@ impl Census {
 pub(super) struct TenantSlot {
     census: Arc<Census>,
     tenant: Box<str>,
+    since_ms: u64,
 }
 
 impl Drop for TenantSlot {
@@ -150,6 +151,8 @@ impl Drop for TenantSlot {
             }
         }
         metrics::gauge!("hotbay_connections").decrement(1.0);
+        let lasted_ms = now_ms().saturating_sub(self.since_ms);
+        metrics::histogram!("hotbay_connection_seconds").record(lasted_ms as f64 / 1_000.0);
     }
 }
 

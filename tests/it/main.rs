@@ -12,6 +12,7 @@ mod lifetime;
 mod operation;
 mod plugin_check;
 mod raw;
+mod requests;
 mod slow_readers;
 mod statements;
 #[path = "../support/mod.rs"]
