@@ -51,7 +51,10 @@ impl Feed {
             }
             Err(why) => {
                 if self.failed_ms.replace(channel.now_ms()).is_none() {
-                    log_warn!(channel, "{STATEMENT}: {why}; the last known figures go out as stale until they come again");
+                    log_warn!(
+                        channel,
+                        "{STATEMENT}: {why}; the last known figures go out as stale until they come again"
+                    );
                 }
             }
         }
