@@ -110,55 +110,117 @@ impl<'a> Block<'a> {
         matches!(self.info & kind::MASK, kind::GC | kind::DELETED)
     }
 
+    /// What cuts it into pieces.
+    pub(crate) fn cutter(self, at: Id) -> Cutter<'a> {
+        Cutter { block: self, at, text: None, byte: 0, passed: 0 }
+    }
+}
+
+/// Cuts a block into pieces, from left to right and in one go however many they are.
+pub(crate) struct Cutter<'a> {
+    block: Block<'a>,
+    at: Id,
+    /// Its text, once that is needed.
+    text: Option<&'a str>,
+    /// Where in its text, or in its content, the last cut was.
+    byte: usize,
+    /// The clocks, or UTF-16 units, before that.
+    passed: u32,
+}
+
+impl<'a> Cutter<'a> {
     /// What is between two of its clocks, counted from its first, as Yjs would cut it out: what follows another part has
-    /// the end of that as its origin.
-    pub(crate) fn piece(&self, at: Id, from: u32, to: u32) -> Piece<'a> {
+    /// the end of that as its origin. Must not begin before the end of the piece before.
+    pub(crate) fn piece(&mut self, from: u32, to: u32) -> Piece<'a> {
+        let body = self.body(from, to);
+        let (block, at) = (&self.block, self.at);
         let head = Piece {
             at: Id { client: at.client, clock: at.clock + from },
             len: to - from,
-            info: self.info,
-            origin: self.origin,
-            right_origin: self.right_origin,
-            parent: self.parent,
-            body: self.body(from, to),
+            info: block.info,
+            origin: block.origin,
+            right_origin: block.right_origin,
+            parent: block.parent,
+            body,
         };
-        if from == 0 || self.info == kind::GC {
+        if from == 0 || block.info == kind::GC {
             return head;
         }
         let origin = Some(Id { client: at.client, clock: at.clock + from - 1 });
-        Piece { info: self.info | HAS_ORIGIN, origin, parent: &[], ..head }
+        Piece { info: block.info | HAS_ORIGIN, origin, parent: &[], ..head }
     }
 
-    fn body(&self, from: u32, to: u32) -> Body<'a> {
-        let whole = from == 0 && to == self.len;
-        match self.info & kind::MASK {
+    fn body(&mut self, from: u32, to: u32) -> Body<'a> {
+        let whole = from == 0 && to == self.block.len;
+        match self.block.info & kind::MASK {
             kind::GC | kind::DELETED | kind::SKIP => Body::Empty,
-            kind::STRING => {
-                let text = Reader::new(self.content).byte_string().unwrap_or_default();
-                Body::Text(if whole { Cow::Borrowed(text) } else { cut(text, from, to) })
-            }
+            kind::STRING if whole => Body::Text(Cow::Borrowed(self.text_bytes())),
+            kind::STRING => Body::Text(self.text_between(from, to)),
             kind::JSON | kind::ANY if !whole => Body::Other(Cow::Owned(self.elements(from, to).unwrap_or_default())),
-            _ => Body::Other(Cow::Borrowed(self.content)),
+            _ => Body::Other(Cow::Borrowed(self.block.content)),
         }
     }
 
-    /// The elements from one to before another, as content.
-    fn elements(&self, from: u32, to: u32) -> Read<Vec<u8>> {
-        let mut reader = Reader::new(self.content);
-        reader.number()?;
-        let mut pass = |count: u32| -> Read<usize> {
-            for _ in 0..count {
-                match self.info & kind::MASK {
-                    kind::JSON => _ = reader.byte_string()?,
-                    _ => reader.any::<false>()?,
-                }
+    fn text_bytes(&self) -> &'a [u8] {
+        Reader::new(self.block.content).byte_string().unwrap_or_default()
+    }
+
+    /// Text by UTF-16 units. Half of a surrogate pair becomes U+FFFD, as in Yjs.
+    fn text_between(&mut self, from: u32, to: u32) -> Cow<'a, [u8]> {
+        const HALF: &str = "\u{FFFD}";
+        let bytes = self.text_bytes();
+        let text = *self.text.get_or_insert_with(|| std::str::from_utf8(bytes).unwrap_or_default());
+        let (before, begin) = self.boundary(text, from);
+        let (end, after) = self.boundary(text, to);
+        let inner = text.get(begin..end).unwrap_or_default();
+        if before == begin && end == after {
+            return Cow::Borrowed(inner.as_bytes());
+        }
+        let first = if before == begin { "" } else { HALF };
+        let last = if end == after { "" } else { HALF };
+        Cow::Owned([first, inner, last].concat().into_bytes())
+    }
+
+    /// The byte before which, and the one after which, so many UTF-16 units end. They differ within a surrogate pair.
+    fn boundary(&mut self, text: &str, units: u32) -> (usize, usize) {
+        for character in text.get(self.byte..).unwrap_or_default().chars() {
+            if self.passed >= units {
+                break;
             }
-            Ok(reader.position())
-        };
-        let (begin, end) = (pass(from)?, pass(to - from)?);
-        let mut out = Vec::with_capacity(end - begin + 5);
+            let next = self.byte + character.len_utf8();
+            if self.passed + character.len_utf16() as u32 > units {
+                return (self.byte, next);
+            }
+            self.byte = next;
+            self.passed += character.len_utf16() as u32;
+        }
+        (self.byte, self.byte)
+    }
+
+    /// The elements from one to before another, as content.
+    fn elements(&mut self, from: u32, to: u32) -> Read<Vec<u8>> {
+        let mut reader = Reader::new(self.block.content);
+        if self.byte == 0 {
+            reader.number()?;
+        } else {
+            reader.take(self.byte)?;
+        }
+        let mut begin = reader.position();
+        while self.passed < to {
+            if self.passed == from {
+                begin = reader.position();
+            }
+            match self.block.info & kind::MASK {
+                kind::JSON => _ = reader.byte_string()?,
+                _ => reader.any::<false>()?,
+            }
+            self.passed += 1;
+        }
+        self.byte = reader.position();
+        let elements = reader.since(begin);
+        let mut out = Vec::with_capacity(elements.len() + 5);
         write_number(&mut out, u64::from(to - from));
-        out.extend_from_slice(self.content.get(begin..end).unwrap_or_default());
+        out.extend_from_slice(elements);
         Ok(out)
     }
 }
@@ -226,36 +288,6 @@ fn read_content<const CHECK: bool>(reader: &mut Reader<'_>, kind: u8) -> Read<u3
 /// The length of a UTF-8 text in UTF-16 units, which is what Yjs counts.
 fn utf16_len(text: &[u8]) -> u32 {
     text.iter().map(|byte| u32::from(byte & 0xC0 != 0x80) + u32::from(*byte >= 0xF0)).sum()
-}
-
-/// Cuts a text by UTF-16 units. Half of a surrogate pair becomes U+FFFD, as in Yjs.
-fn cut(text: &[u8], from: u32, to: u32) -> Cow<'_, [u8]> {
-    const HALF: &str = "\u{FFFD}";
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    let ((before, begin), (end, after)) = (boundary(text, from), boundary(text, to));
-    let (half_before, half_after) = (before != begin, end != after);
-    let inner = text.get(begin..end).unwrap_or_default();
-    if !half_before && !half_after {
-        return Cow::Borrowed(inner.as_bytes());
-    }
-    let before = if half_before { HALF } else { "" };
-    let after = if half_after { HALF } else { "" };
-    Cow::Owned([before, inner, after].concat().into_bytes())
-}
-
-/// The byte before which, and the one after which, so many UTF-16 units end. They differ within a surrogate pair.
-fn boundary(text: &str, units: u32) -> (usize, usize) {
-    let mut passed = 0;
-    for (at, character) in text.char_indices() {
-        if passed >= units {
-            return (at, at);
-        }
-        passed += character.len_utf16() as u32;
-        if passed > units {
-            return (at, at + character.len_utf8());
-        }
-    }
-    (text.len(), text.len())
 }
 
 /// What an item carries.

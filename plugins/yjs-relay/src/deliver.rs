@@ -31,13 +31,7 @@ pub(crate) enum Want {
 
 impl YjsRelay {
     /// Sends a frame, and counts it.
-    pub(crate) fn emit(
-        &mut self,
-        channel: &mut Channel,
-        to: &Audience,
-        what: impl Into<Payload>,
-        how: &Delivery,
-    ) {
+    pub(crate) fn emit(&mut self, channel: &mut Channel, to: &Audience, what: impl Into<Payload>, how: &Delivery) {
         let what = what.into();
         let named = if let Audience::Only(members) = to { size_of_val(&**members) } else { 0 };
         self.spent += FRAME_BYTES + named + what.bytes().len();
@@ -196,7 +190,10 @@ impl YjsRelay {
         if self.may_log_line() {
             let user = from.and_then(|from| self.members.get(from)).map_or("server", |member| &member.user);
             let (draft, user, clients) = (field(self.draft_id()), field(user), self.members.len());
-            log_debug!(channel, "yjs.update draftId={draft} fromUserId={user} clientCount={clients} updateSize={bytes}");
+            log_debug!(
+                channel,
+                "yjs.update draftId={draft} fromUserId={user} clientCount={clients} updateSize={bytes}"
+            );
         }
     }
 }

@@ -20,8 +20,8 @@ pub(crate) const GAPS_MAX: usize = 4_096;
 const ROW_BYTES: usize = 128;
 /// What a range of deleted clocks counts; encoded it has at most ten bytes.
 const RANGE_BYTES: usize = 12;
-/// What a part of a block that was cut may have beside the bytes of the whole: its new origin.
-const CUT_BYTES: usize = 16;
+/// What a document has encoded beside its parts.
+const HEAD_BYTES: usize = 16;
 /// Longest row, in bytes, that is joined at once with the one before it.
 const JOINED_BYTES_MAX: usize = 4 << 10;
 
@@ -76,19 +76,30 @@ pub(crate) struct Document {
     bytes_max: usize,
     /// What is deleted gives up its content.
     collects: bool,
-    /// Bytes that came since it was compacted.
-    loose_bytes: usize,
+    /// Bytes that came, and clocks that were deleted, since it was compacted.
+    loose: usize,
+    /// It may be compacted to make room for an update.
+    may_make_room: bool,
 }
 
 impl Document {
     /// An empty document, which may grow to so many bytes.
     pub(crate) fn new(bytes_max: usize, collects: bool) -> Self {
-        Self { clients: BTreeMap::new(), bytes: 0, detached: 0, ranges: 0, bytes_max, collects, loose_bytes: 0 }
+        Self {
+            clients: BTreeMap::new(),
+            bytes: 0,
+            detached: 0,
+            ranges: 0,
+            bytes_max,
+            collects,
+            loose: 0,
+            may_make_room: true,
+        }
     }
 
     /// Its size: never less than what it takes encoded, and little more.
     pub(crate) fn size(&self) -> usize {
-        self.bytes + (self.clients.len() + self.detached) * ROW_BYTES + self.ranges * RANGE_BYTES
+        HEAD_BYTES + self.bytes + (self.clients.len() + self.detached) * ROW_BYTES + self.ranges * RANGE_BYTES
     }
 
     /// Takes an update, all of it or, if that would be too much, nothing.
@@ -96,13 +107,20 @@ impl Document {
         if self.may_exceed(update) {
             let mut excess = self.exceeds(update);
             // Worth its time only if there is much to gain.
-            if excess.is_err() && self.loose_bytes > self.bytes_max / 16 {
+            if excess.is_err() && self.may_make_room && self.loose > self.bytes_max / 16 {
+                self.may_make_room = false;
                 self.compact();
                 excess = self.exceeds(update);
             }
             excess?;
         }
         Ok(self.take(update))
+    }
+
+    /// Lets it be compacted once more to make room for an update. To be called now and then, so that nobody can have it
+    /// compacted again and again.
+    pub(crate) fn renew(&mut self) {
+        self.may_make_room = true;
     }
 
     /// Takes an update of the document's own past, whatever its size.
@@ -118,41 +136,44 @@ impl Document {
 
     /// Whether it is too much, by what of it is new.
     fn exceeds(&self, update: &Checked<'_>) -> Result<(), Excess> {
-        let (mut bytes, mut detached) = (0, 0);
-        let mut last = None;
+        let (mut bytes, mut detached, mut deleted) = (0, 0, 0);
         let (mut known, mut end) = (None, 0);
+        let mut scratch = Vec::new();
         update.parts(|part| match part {
+            Part::Client(client) => {
+                (known, end) = (self.clients.get(&client), 0);
+                bytes += if known.is_none() { ROW_BYTES } else { 0 };
+            }
             Part::Block(at, block) => {
-                if last != Some(at.client) {
-                    last = Some(at.client);
-                    (known, end) = (self.clients.get(&at.client), u32::MAX);
-                    bytes += if known.is_none() { ROW_BYTES } else { 0 };
-                }
                 if block.is_skip() {
                     return;
                 }
                 let rows = known.map_or(&[][..], |client| &client.rows);
-                each_missing(rows, at.clock, at.clock + block.len, |from, to| {
-                    bytes += block.raw.len() + if to - from == block.len { 0 } else { CUT_BYTES };
-                    let follows = end == from || (from > 0 && row_ending_at(rows, from).is_some());
-                    if from > 0 && !follows {
-                        detached += 1;
-                    }
+                let len = block.len;
+                let mut cutter = block.cutter(at);
+                each_missing(rows, at.clock, at.clock + len, |from, to| {
+                    scratch.clear();
+                    cutter.piece(from - at.clock, to - at.clock).write(&mut scratch);
+                    bytes += scratch.len();
+                    let follows = end == from || row_ending_at(rows, from).is_some();
+                    detached += usize::from(!follows);
                     end = to;
                 });
             }
             Part::Deleted { client, from, to } => {
                 let known = self.clients.get(&client);
                 if !known.is_some_and(|known| known.deleted.covers(from, to)) {
-                    bytes += RANGE_BYTES + if known.is_none() { ROW_BYTES } else { 0 };
+                    deleted += RANGE_BYTES + if known.is_none() { ROW_BYTES } else { 0 };
                 }
             }
         });
         if self.detached + detached > GAPS_MAX {
             return Err(Excess::Gaps);
         }
-        let nothing = bytes == 0 && detached == 0;
-        if !nothing && self.size() + bytes + detached * ROW_BYTES > self.bytes_max {
+        // Removing makes a full document larger at first, and smaller in the end.
+        let removes = bytes == 0 && self.size() + deleted <= self.bytes_max + self.bytes_max / 8;
+        let grown = bytes + detached * ROW_BYTES + deleted;
+        if grown > 0 && !removes && self.size() + grown > self.bytes_max {
             return Err(Excess::Bytes);
         }
         Ok(())
@@ -161,7 +182,9 @@ impl Document {
     fn take(&mut self, update: &Checked<'_>) -> Applied {
         let mut applied = Applied::default();
         let mut scratch = Vec::new();
+        let mut detached_of = Vec::new();
         update.parts(|part| match part {
+            Part::Client(_) => {}
             Part::Block(at, block) => {
                 if block.is_skip() {
                     return;
@@ -171,23 +194,26 @@ impl Document {
                 if client.end() <= at.clock {
                     // Nearly always: nothing of it was there, and nothing behind it.
                     self.bytes += block.raw.len();
-                    self.loose_bytes += block.raw.len();
+                    self.loose += block.raw.len();
                     client.append(at.clock, to, block.raw);
                     applied.changed = true;
                 } else {
                     let mut missing = Vec::new();
                     each_missing(&client.rows, at.clock, to, |from, to| missing.push((from, to)));
+                    let mut cutter = block.cutter(at);
                     for (from, to) in missing {
                         scratch.clear();
-                        block.piece(at, from - at.clock, to - at.clock).write(&mut scratch);
+                        cutter.piece(from - at.clock, to - at.clock).write(&mut scratch);
                         self.bytes += scratch.len();
-                        self.loose_bytes += scratch.len();
+                        self.loose += scratch.len();
                         client.insert(from, to, &scratch);
                         applied.changed = true;
                     }
                 }
                 self.detached = self.detached + client.detached() - detached;
-                applied.gap |= client.detached() > 0 && client.known() < client.end();
+                if client.detached() > 0 && detached_of.last() != Some(&at.client) {
+                    detached_of.push(at.client);
+                }
             }
             Part::Deleted { client, from, to } => {
                 let client = self.clients.entry(client).or_default();
@@ -196,11 +222,13 @@ impl Document {
                     client.deleted.add(from, to);
                     client.loose = true;
                     self.ranges = self.ranges + client.deleted.len() - before;
-                    self.loose_bytes += RANGE_BYTES;
+                    self.loose += to.min(client.end()).saturating_sub(from) as usize;
                     applied.changed = true;
                 }
             }
         });
+        let has_gap = |client| self.clients.get(client).is_some_and(|client| client.known() < client.end());
+        applied.gap = detached_of.iter().any(has_gap);
         applied
     }
 
@@ -354,7 +382,8 @@ impl Row {
             let end = at.clock + block.len;
             if end > clock {
                 let mut cut = Vec::new();
-                block.piece(at, clock - at.clock, block.len).write(&mut cut);
+                let len = block.len;
+                block.cutter(at).piece(clock - at.clock, len).write(&mut cut);
                 return (passed, cut, reader.rest());
             }
             at.clock = end;

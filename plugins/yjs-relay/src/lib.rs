@@ -236,6 +236,9 @@ impl Plugin for YjsRelay {
             self.ask(channel, member);
         }
         (self.spent, self.lines) = (0, 0);
+        if let Some(draft) = &mut self.draft {
+            draft.document.renew();
+        }
         if !self.wanted.is_empty() && !self.states_timer {
             self.states_timer = true;
             channel.set_timer(STATES_TIMER, 1, TimerKeep::Volatile);
@@ -398,8 +401,8 @@ impl YjsRelay {
         update: &[u8],
         whole: bool,
     ) -> Result<(), Refusal> {
-        let checked = Checked::new(update)
-            .map_err(|why| Refusal::bad_request(format!("the update is malformed: {}", why.0)))?;
+        let checked =
+            Checked::new(update).map_err(|why| Refusal::bad_request(format!("the update is malformed: {}", why.0)))?;
         self.load(channel)?;
         let Some(draft) = &mut self.draft else { return Ok(()) };
         let applied = draft.write(channel, &checked).map_err(|excess| {

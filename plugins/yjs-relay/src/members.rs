@@ -82,9 +82,7 @@ impl Members {
         };
         match but {
             None if alone => Some(Audience::All),
-            Some(but) if alone && self.all.contains_key(&but) => {
-                (self.all.len() > 1).then_some(Audience::Except(but))
-            }
+            Some(but) if alone && self.all.contains_key(&but) => (self.all.len() > 1).then_some(Audience::Except(but)),
             _ => {
                 let them = self.all.iter().filter(|(id, member)| member.protocol == protocol && Some(**id) != but);
                 let them: Vec<MemberId> = them.map(|(id, _)| *id).collect();

@@ -11,7 +11,9 @@ pub(crate) const DISORDER_MAX: usize = 1 << 16;
 
 /// What an update is made of.
 pub(crate) enum Part<'a> {
-    /// The blocks of a client come in the order of their clocks.
+    /// Blocks of this client follow.
+    Client(u64),
+    /// In the order of their clocks.
     Block(Id, Block<'a>),
     /// The clocks from one to before another.
     Deleted { client: u64, from: u32, to: u32 },
@@ -34,14 +36,12 @@ impl<'a> Checked<'a> {
         let mut checked = Self { bytes, rows: 0, ranges: 0 };
         let (mut last, mut sections, mut falls) = (None, 0, true);
         walk::<true>(&mut reader, |part| match part {
-            Part::Block(id, block) => {
-                if last != Some(id.client) {
-                    falls &= last.replace(id.client).is_none_or(|last| last > id.client);
-                    sections += 1;
-                    checked.rows += 1;
-                }
-                checked.rows += usize::from(block.is_skip());
+            Part::Client(client) => {
+                falls &= last.replace(client).is_none_or(|last| last > client);
+                sections += 1;
+                checked.rows += 1;
             }
+            Part::Block(_, block) => checked.rows += usize::from(block.is_skip()),
             Part::Deleted { .. } => checked.ranges += 1,
         })?;
         if reader.left() > 0 {
@@ -59,9 +59,10 @@ impl<'a> Checked<'a> {
             return Err(Malformed("it has blocks of too many clients"));
         }
         let mut clients = Vec::with_capacity(sections);
-        self.parts(|part| match part {
-            Part::Block(id, _) if clients.last() != Some(&id.client) => clients.push(id.client),
-            _ => {}
+        self.parts(|part| {
+            if let Part::Client(client) = part {
+                clients.push(client);
+            }
         });
         clients.sort_unstable();
         if clients.is_sorted_by(|one, next| one < next) { Ok(()) } else { Err(Malformed("a client comes twice")) }
@@ -78,6 +79,7 @@ fn walk<'a, const CHECK: bool>(reader: &mut Reader<'a>, mut each: impl FnMut(Par
     for _ in 0..reader.count()? {
         let blocks = reader.count()?;
         let mut at = Id { client: reader.number()?, clock: clock(reader)? };
+        each(Part::Client(at.client));
         for _ in 0..blocks {
             let block = Block::read::<CHECK>(reader, at)?;
             let len = block.len;

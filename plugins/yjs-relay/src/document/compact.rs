@@ -17,7 +17,7 @@ impl Document {
             self.bytes = self.bytes + after - before;
             self.detached = self.detached + rows.detached() - detached;
         }
-        self.loose_bytes = 0;
+        self.loose = 0;
     }
 }
 
@@ -62,17 +62,18 @@ impl<'a> Writer<'a> {
         let mut reader = Reader::new(&row.bytes);
         let mut at = Id { client, clock: row.from };
         while let Ok(block) = Block::read::<false>(&mut reader, at) {
-            let end = at.clock + block.len;
-            let mut from = at.clock;
+            let (begin, end, is_empty) = (at.clock, at.clock + block.len, block.is_empty());
+            let mut cutter = block.cutter(at);
+            let mut from = begin;
             while from < end {
                 while deleted.next_if(|(_, to)| *to <= from).is_some() {}
                 let (to, dead) = match deleted.peek() {
-                    _ if !collects || block.is_empty() => (end, false),
-                    Some((begin, to)) if *begin <= from => ((*to).min(end), true),
-                    Some((begin, _)) => ((*begin).min(end), false),
+                    _ if !collects || is_empty => (end, false),
+                    Some((first, to)) if *first <= from => ((*to).min(end), true),
+                    Some((first, _)) => ((*first).min(end), false),
                     None => (end, false),
                 };
-                let mut piece = block.piece(at, from - at.clock, to - at.clock);
+                let mut piece = cutter.piece(from - begin, to - begin);
                 if dead {
                     piece.empty();
                 }

@@ -1,152 +1,139 @@
 //! The rules of collaborative drafts, on the harness. The clients are documents of yrs, an independent implementation of Yjs.
 
+mod access;
+mod awareness;
+mod bounds;
 mod document;
+mod editor;
+mod garbage;
+mod health;
+mod protocol;
+mod store;
+mod sync;
+mod update;
 
-use yrs::updates::decoder::Decode;
-use yrs::{
-    Any, Array, ArrayRef, Doc, GetString, Map, MapPrelim, MapRef, OffsetKind, Options, ReadTxn, StateVector, Text, TextRef,
-    Transact, Update, XmlElementPrelim, XmlFragment, XmlTextPrelim,
-};
+use hotbay_sdk::harness::{Harness, Outcome};
+use hotbay_sdk::{Identity, MemberId, Payload};
+use serde_json::{Value, json};
 
-/// SplitMix64.
-pub(super) struct Rng(pub(super) u64);
+use crate::YjsRelay;
+use crate::binary::Frame;
+use crate::settings::BINARY_ENDPOINT;
 
-impl Rng {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
+use editor::{Editor, Rng};
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+pub(super) type Room = Harness<YjsRelay>;
+
+pub(super) const JSON_ENDPOINT: &str = "/ws";
+
+/// A draft nobody opened yet.
+pub(super) fn room() -> Room {
+    Harness::new("draft:d1")
+}
+
+/// Somebody of firm `f1` with the role `editor`.
+pub(super) fn identity(user: &str, endpoint: &str) -> Identity {
+    Identity {
+        user: user.to_owned(),
+        role: "editor".to_owned(),
+        claims: json!({"userId": user, "firmId": "f1"}).to_string(),
+        endpoint: endpoint.to_owned(),
     }
 }
 
-/// An editor.
-pub(super) struct Editor {
-    pub(super) doc: Doc,
-    text: TextRef,
-    map: MapRef,
-    array: ArrayRef,
-    xml: yrs::XmlFragmentRef,
+/// Joins as this identity.
+pub(super) fn join(room: &mut Room, identity: Identity) -> (MemberId, Outcome) {
+    let id = room.connect_as(identity);
+    let outcome = room.join_connection(id);
+    assert_eq!(outcome.faults, [""; 0]);
+    (id, outcome)
 }
 
-impl Editor {
-    pub(super) fn new(client: u64) -> Self {
-        let mut options = Options::with_client_id(yrs::block::ClientID::new(client));
-        options.offset_kind = OffsetKind::Utf16;
-        Self::with(options)
-    }
+/// Joins on the JSON endpoint.
+pub(super) fn join_json(room: &mut Room, user: &str) -> MemberId {
+    join(room, identity(user, JSON_ENDPOINT)).0
+}
 
-    fn with(options: Options) -> Self {
-        let doc = Doc::with_options(options);
-        let (text, map) = (doc.get_or_insert_text("text"), doc.get_or_insert_map("map"));
-        let (array, xml) = (doc.get_or_insert_array("array"), doc.get_or_insert_xml_fragment("xml"));
-        Self { doc, text, map, array, xml }
-    }
+/// Joins on the endpoint of y-websocket.
+pub(super) fn join_binary(room: &mut Room, user: &str) -> MemberId {
+    join(room, identity(user, BINARY_ENDPOINT)).0
+}
 
-    /// What it lacks of another's state, or everything.
-    pub(super) fn since(&self, vector: &StateVector) -> Vec<u8> {
-        self.doc.transact().encode_diff_v1(vector)
-    }
+/// Joins on the JSON endpoint, to read only.
+pub(super) fn viewer(user: &str, endpoint: &str) -> Identity {
+    Identity { role: "viewer".to_owned(), ..identity(user, endpoint) }
+}
 
-    pub(super) fn vector(&self) -> StateVector {
-        self.doc.transact().state_vector()
-    }
+/// Sends a JSON frame.
+pub(super) fn send(room: &mut Room, id: MemberId, frame: &Value) -> Outcome {
+    let outcome = room.message(id, frame.to_string());
+    assert_eq!(outcome.faults, [""; 0], "{frame}");
+    outcome
+}
 
-    pub(super) fn all(&self) -> Vec<u8> {
-        self.doc.transact().encode_state_as_update_v1(&StateVector::default())
-    }
+/// Sends an update in a JSON frame.
+pub(super) fn send_update(room: &mut Room, id: MemberId, update: &[u8]) -> Outcome {
+    send(room, id, &json!({"type": "yjs-update", "data": update}))
+}
 
-    pub(super) fn apply(&self, update: &[u8]) {
-        let update = Update::decode_v1(update).unwrap();
-        self.doc.transact_mut().apply_update(update).unwrap();
-    }
+/// Sends a frame of y-websocket.
+pub(super) fn send_binary(room: &mut Room, id: MemberId, frame: Vec<u8>) -> Outcome {
+    let outcome = room.message(id, frame);
+    assert_eq!(outcome.faults, [""; 0]);
+    outcome
+}
 
-    /// What it shows.
-    pub(super) fn shows(&self) -> String {
-        let txn = self.doc.transact();
-        let (map, array) = (yrs::types::ToJson::to_json(&self.map, &txn), yrs::types::ToJson::to_json(&self.array, &txn));
-        let mut keys: Vec<String> = match map {
-            Any::Map(map) => map.iter().map(|(key, value)| format!("{key}={value}")).collect(),
-            _ => Vec::new(),
-        };
-        keys.sort();
-        format!("{} | {keys:?} | {array} | {}", self.text.get_string(&txn), self.xml.get_string(&txn))
-    }
+/// The JSON frames a member received.
+pub(super) fn frames(outcome: &Outcome, id: MemberId) -> Vec<Value> {
+    let mine = outcome.received.iter().filter(|(to, _)| *to == id);
+    mine.map(|(_, what)| serde_json::from_str(what.text().expect("a text frame")).unwrap()).collect()
+}
 
-    /// Types text at the end, and gives the update.
-    pub(super) fn types(&self, what: &str) -> Vec<u8> {
-        let before = self.vector();
-        {
-            let mut txn = self.doc.transact_mut();
-            let end = self.text.len(&txn);
-            self.text.insert(&mut txn, end, what);
-        }
-        self.since(&before)
-    }
+/// The one JSON frame a member received.
+#[track_caller]
+pub(super) fn only(outcome: &Outcome, id: MemberId) -> Value {
+    let frames = frames(outcome, id);
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    frames[0].clone()
+}
 
-    pub(super) fn text(&self) -> String {
-        self.text.get_string(&self.doc.transact())
-    }
+/// The bytes in a JSON frame of this type.
+#[track_caller]
+pub(super) fn data(frame: &Value, kind: &str) -> Vec<u8> {
+    assert_eq!(frame["type"], kind, "{frame}");
+    serde_json::from_value(frame["data"].clone()).unwrap()
+}
 
-    /// One random change, and its update.
-    pub(super) fn edits(&self, rng: &mut Rng) -> Vec<u8> {
-        const WORDS: [&str; 6] = ["a", "hello ", "😀", "é😀b", "\n", "longer text with some words in it"];
-        let update = {
-            let mut txn = self.doc.transact_mut();
-            // Between characters: what Yjs makes of half a surrogate pair depends on who sees it when.
-            let text = self.text.get_string(&txn);
-            let mut places: Vec<u32> = vec![0];
-            places.extend(text.chars().scan(0, |units, character| {
-                *units += character.len_utf16() as u32;
-                Some(*units)
-            }));
-            let (length, index) = (places.len() - 1, rng.below(places.len()));
-            let at = places[index];
-            match rng.below(10) {
-                0..=3 => self.text.insert(&mut txn, at, WORDS[rng.below(WORDS.len())]),
-                4 if length > 0 => {
-                    let from = rng.below(length);
-                    let to = from + 1 + rng.below((length - from).min(8));
-                    self.text.remove_range(&mut txn, places[from], places[to] - places[from]);
-                }
-                5 => {
-                    let key = format!("key{}", rng.below(4));
-                    match rng.below(4) {
-                        0 => drop(self.map.remove(&mut txn, &key)),
-                        1 => drop(self.map.insert(&mut txn, key, MapPrelim::from([("x".to_owned(), Any::from(1_i64))]))),
-                        _ => drop(self.map.insert(&mut txn, key, Any::from(rng.below(100) as f64))),
-                    }
-                }
-                6 => {
-                    let items: Vec<Any> = (0..=rng.below(4)).map(|item| Any::from(item as f64)).collect();
-                    let at = rng.below(self.array.len(&txn) as usize + 1) as u32;
-                    self.array.insert_range(&mut txn, at, items);
-                }
-                7 if self.array.len(&txn) > 0 => {
-                    let at = rng.below(self.array.len(&txn) as usize) as u32;
-                    self.array.remove(&mut txn, at);
-                }
-                8 => {
-                    let paragraph = self.xml.push_back(&mut txn, XmlElementPrelim::empty("p"));
-                    paragraph.push_back(&mut txn, XmlTextPrelim::new("inside"));
-                    if rng.below(3) == 0 {
-                        self.xml.remove_range(&mut txn, 0, 1);
-                    }
-                }
-                _ if length > 1 => {
-                    let attributes = [("bold".into(), Any::from(true))].into();
-                    let from = index.min(length - 1);
-                    self.text.format(&mut txn, places[from], places[from + 1] - places[from], attributes);
-                }
-                _ => self.text.insert(&mut txn, at, "z"),
-            }
-            txn.encode_update_v1()
-        };
-        update
-    }
+/// The frames of y-websocket a member received.
+pub(super) fn binary_frames(outcome: &Outcome, id: MemberId) -> Vec<Vec<u8>> {
+    let mine = outcome.received.iter().filter(|(to, _)| *to == id);
+    mine.map(|(_, what)| match what {
+        Payload::Binary(bytes) => bytes.clone(),
+        Payload::Text(text) => panic!("a text frame: {text}"),
+    })
+    .collect()
+}
+
+/// The updates in the frames of y-websocket a member received.
+pub(super) fn updates(outcome: &Outcome, id: MemberId) -> Vec<Vec<u8>> {
+    let frames = binary_frames(outcome, id);
+    let update = |frame: &Vec<u8>| match Frame::parse(frame).unwrap() {
+        Frame::Step2(update) | Frame::Update { update, .. } => Some(update.to_vec()),
+        _ => None,
+    };
+    frames.iter().filter_map(update).collect()
+}
+
+/// What the draft says, as somebody who joins now reads it.
+pub(super) fn read(room: &mut Room) -> Editor {
+    let (id, joined) = join(room, identity("reader", JSON_ENDPOINT));
+    let reader = Editor::new(0xFEED);
+    reader.apply(&data(&only(&joined, id), "yjs-state-response"));
+    room.disconnect(id);
+    reader
+}
+
+/// Everything that is durable.
+pub(super) fn stored(room: &Room) -> impl PartialEq + std::fmt::Debug + use<> {
+    (room.log(), room.kv())
 }
