@@ -1,13 +1,439 @@
 //! Collaborative drafts: Yjs documents over JSON frames and the y-websocket protocol, checked, stored and shared.
+//!
+//! One instance is one draft, `draft:{draftId}`. Members on an endpoint listed in the setting `binary_endpoints` speak the
+//! protocol of y-websocket, all others JSON; both work on the same document at once. Cursors, selections and the list of
+//! active users travel as awareness, between members of y-websocket only; comments and the authors of changes are part of
+//! the document, and so the clients' business.
+//!
+//! # JSON frames
+//!
+//! | in | out |
+//! | --- | --- |
+//! | | on joining: `{"type":"yjs-state-response","data":[…]}`, the whole document as an update |
+//! | `{"type":"yjs-update","data":[…]}` | the same to all others |
+//! | `{"type":"yjs-state-request"}` | `yjs-state-response` |
+//! | `{"type":"ping"}` | `{"type":"pong"}` |
+//! | refused | `{"type":"error","error":"…"}` |
+//!
+//! # y-websocket frames
+//!
+//! Joining: sync step 1 to who may write, and all awareness states. Sync step 1 is answered with step 2. An update goes to
+//! all others; one that leaves a gap has its sender asked for what is missing. Refused updates are answered with an auth frame
+//! that says why, except those of viewers, which are dropped.
+//!
+//! # Updates
+//!
+//! An update is checked, merged into the document, stored, and then sent on as it came; the host releases nothing before
+//! it is stored. What says nothing new goes no further. See `document.rs` for how, and `store.rs` for where.
+//!
+//! A server publishes `{"type":"yjs-update","data":[…]}` to a draft to change it. This crate must not decide who a user is, nor
+//! how fast it may write.
 
-use hotbay_sdk::{Channel, ChannelInfo, Plugin};
+mod access;
+mod awareness;
+mod binary;
+mod block;
+mod deliver;
+mod document;
+mod health;
+mod json;
+mod lib0;
+mod members;
+mod ranges;
+mod saved;
+mod settings;
+mod store;
+#[cfg(test)]
+mod tests;
+mod update;
 
-/// See the module.
-struct YjsRelay;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hotbay_sdk::{
+    Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Identity, Joined, LeaveReason, Left, MemberId, Message,
+    Payload, Plugin, Publication, Refusal, RefusalCode, Sender, TimerKeep, log_error, log_info, log_warn,
+};
+
+use access::{Access, Denied};
+use awareness::Awareness;
+use deliver::{Want, field};
+use members::{Member, Members, Protocol};
+use settings::Settings;
+use store::Draft;
+use update::{Checked, StateVector};
+
+/// Close code of who may try again later; from 4000 to 4499 clients reconnect.
+const TRY_AGAIN: u16 = 4013;
+/// When the next awareness state expires.
+const AWARENESS_TIMER: &str = "awareness";
+/// When states are sent that were too much for one batch.
+const STATES_TIMER: &str = "states";
+/// Longest state vector of a client, in bytes.
+const STATE_VECTOR_BYTES_MAX: usize = 1 << 20;
+
+/// A collaborative draft.
+pub struct YjsRelay {
+    name: String,
+    settings: Settings,
+    /// Loaded when it is first needed.
+    draft: Option<Draft>,
+    members: Members,
+    /// Members of the instance before, until the first batch.
+    known: BTreeMap<MemberId, Member>,
+    awareness: Awareness,
+    awareness_timer: bool,
+    /// Who is to get the document, or what it lacks of it.
+    wanted: BTreeMap<MemberId, Want>,
+    states_timer: bool,
+    /// Whose update left a gap in this batch.
+    gaps: BTreeSet<MemberId>,
+    /// Bytes sent and stored in this batch.
+    spent: usize,
+    /// Lines about single frames in this batch.
+    lines: u32,
+}
 
 impl Plugin for YjsRelay {
-    fn open(_: &ChannelInfo, _: Option<&[u8]>, _: &mut Channel) -> Result<Self, String> {
-        Ok(Self)
+    fn open(info: &ChannelInfo, saved: Option<&[u8]>, _: &mut Channel) -> Result<Self, String> {
+        let settings = Settings::read(info)?;
+        let saved = saved::read(saved);
+        let mut awareness = Awareness::new(settings.awareness_bytes_max, settings.awareness_timeout_ms);
+        awareness.resume(saved.awareness);
+        Ok(Self {
+            name: info.name.clone(),
+            settings,
+            draft: None,
+            members: Members::default(),
+            known: saved.members,
+            awareness,
+            awareness_timer: false,
+            wanted: BTreeMap::new(),
+            states_timer: false,
+            gaps: BTreeSet::new(),
+            spent: 0,
+            lines: 0,
+        })
+    }
+
+    fn on_start(&mut self, channel: &mut Channel) {
+        let mut known = std::mem::take(&mut self.known);
+        for (id, _) in channel.members_before_batch() {
+            // One that leaves in this very batch, after a crash, is known to nobody any more.
+            let found = known.remove(&id).or_else(|| {
+                let identity = channel.member(id)?.identity;
+                Some(self.member(channel, &identity, None))
+            });
+            if let Some(member) = found {
+                self.members.insert(id, member);
+            }
+        }
+        for member in self.awareness.members() {
+            if self.members.get(member).is_none() {
+                let gone = self.awareness.leave(member, channel.now_ms());
+                self.announce_gone(channel, &gone);
+            }
+        }
+        self.set_awareness_timer(channel);
+    }
+
+    fn on_join(&mut self, channel: &mut Channel, joined: Joined) -> Result<(), Refusal> {
+        let (id, identity) = (joined.member, &joined.identity);
+        let access = access::decide(channel, self.draft_id(), identity)
+            .map_err(|denied| turn_away(channel, self.draft_id(), id, identity, denied))?;
+        if let Err(why) = self.load(channel) {
+            channel.close(id, TRY_AGAIN, "The draft cannot be loaded");
+            return Err(why);
+        }
+        let member = self.member(channel, identity, Some(access));
+        log_info!(
+            channel,
+            "ws.connect userId={} firmId={} draftId={} connectionId={}",
+            field(&identity.user),
+            field(access::firm(identity).as_deref().unwrap_or("")),
+            field(self.draft_id()),
+            member.connection
+        );
+        let protocol = member.protocol;
+        self.members.insert(id, member);
+        match protocol {
+            Protocol::Json => drop(self.wanted.insert(id, Want::Document)),
+            Protocol::Binary => {
+                // A viewer would answer with what it may not write.
+                if access == Access::Write {
+                    self.ask(channel, id);
+                }
+                self.send_awareness(channel, id, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_leave(&mut self, channel: &mut Channel, left: Left) {
+        self.wanted.remove(&left.member);
+        self.gaps.remove(&left.member);
+        let gone = self.awareness.leave(left.member, channel.now_ms());
+        if let Some(member) = self.members.remove(left.member) {
+            let reason = match left.why {
+                LeaveReason::Asked => "left",
+                LeaveReason::Disconnected => "disconnected",
+                LeaveReason::Closed => "closed",
+            };
+            let (user, connection) = (field(&member.user), member.connection);
+            log_info!(channel, "ws.disconnect userId={user} connectionId={connection} reason={reason}");
+        }
+        self.announce_gone(channel, &gone);
+    }
+
+    fn on_message(&mut self, channel: &mut Channel, message: Message) -> Result<(), Refusal> {
+        let Some(member) = self.members.get(message.member) else {
+            return Err(Refusal::new(RefusalCode::Unavailable, "the draft was just loaded anew; connect again"));
+        };
+        let handled = match member.protocol {
+            Protocol::Json => self.json_frame(channel, message.member, &message.payload),
+            Protocol::Binary => self.binary_frame(channel, message.member, &message.payload),
+        };
+        if let Err(why) = &handled
+            && self.may_log_line()
+            && let Some(member) = self.members.get(message.member)
+        {
+            let (error, connection) = (field(&why.message), &member.connection);
+            log_error!(channel, "ws.error error={error} connectionId={connection} context=message");
+        }
+        handled
+    }
+
+    fn on_timer(&mut self, channel: &mut Channel, name: &str) {
+        match name {
+            AWARENESS_TIMER => {
+                self.awareness_timer = false;
+                let expired = self.awareness.expire(channel.now_ms());
+                self.announce_gone(channel, &expired);
+                self.set_awareness_timer(channel);
+            }
+            // The end of the batch sends what is owed.
+            STATES_TIMER => self.states_timer = false,
+            _ => {}
+        }
+    }
+
+    fn on_publish(&mut self, channel: &mut Channel, publication: Publication) -> Result<(), Refusal> {
+        let frame = json::Frame::parse(&publication.payload)?;
+        if frame.kind() != "yjs-update" {
+            return Err(Refusal::bad_request("a server may publish {\"type\":\"yjs-update\",\"data\":[…]} only"));
+        }
+        let update = frame.data()?;
+        self.update(channel, None, &update, false)
+    }
+
+    fn on_request(&mut self, channel: &mut Channel, request: HttpRequest) -> Option<HttpResponse> {
+        Some(health::answer(channel, &self.name, &request))
+    }
+
+    fn on_batch_end(&mut self, channel: &mut Channel) {
+        self.fold(channel);
+        self.settle(channel);
+        for member in std::mem::take(&mut self.gaps) {
+            self.ask(channel, member);
+        }
+        (self.spent, self.lines) = (0, 0);
+        if let Some(draft) = &mut self.draft {
+            draft.document.renew();
+        }
+        if !self.wanted.is_empty() && !self.states_timer {
+            self.states_timer = true;
+            channel.set_timer(STATES_TIMER, 1, TimerKeep::Volatile);
+        }
+    }
+
+    fn save(&mut self) -> Vec<u8> {
+        saved::write(&self.members, self.awareness.save())
+    }
+
+    fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
+        deliver::refused(to, frame, why)
+    }
+}
+
+/// Closes the connection of who may not open the draft.
+fn turn_away(channel: &mut Channel, draft: &str, id: MemberId, identity: &Identity, denied: Denied) -> Refusal {
+    let (user, draft) = (field(&identity.user), field(draft));
+    match denied {
+        Denied::Foreign => {
+            log_warn!(channel, "ws.error error=\"access denied\" userId={user} draftId={draft} context=connect");
+            channel.close(id, 1008, "Access denied");
+            Refusal::forbidden("Access denied")
+        }
+        Denied::Later => {
+            channel.close(id, TRY_AGAIN, "Access cannot be checked now, try again later");
+            Refusal::new(RefusalCode::Unavailable, "access cannot be checked now, try again later")
+        }
+    }
+}
+
+impl YjsRelay {
+    fn draft_id(&self) -> &str {
+        self.name.strip_prefix("draft:").unwrap_or(&self.name)
+    }
+
+    fn member(&self, channel: &mut Channel, identity: &Identity, access: Option<Access>) -> Member {
+        let binary = self.settings.binary_endpoints.contains(&identity.endpoint);
+        Member {
+            user: identity.user.clone(),
+            protocol: if binary { Protocol::Binary } else { Protocol::Json },
+            access,
+            connection: format!("ws_{}_{:09x}", channel.now_ms(), channel.random() >> 28),
+        }
+    }
+
+    /// Loads the draft, if it is not yet.
+    fn load(&mut self, channel: &Channel) -> Result<(), Refusal> {
+        if self.draft.is_none() {
+            let draft = Draft::load(channel, &self.settings).map_err(|why| {
+                log_error!(channel, "ws.error error={} draftId={} context=load", field(&why), field(self.draft_id()));
+                Refusal::new(RefusalCode::Unavailable, "the draft cannot be loaded")
+            })?;
+            self.draft = Some(draft);
+        }
+        Ok(())
+    }
+
+    fn json_frame(&mut self, channel: &mut Channel, id: MemberId, payload: &Payload) -> Result<(), Refusal> {
+        let frame = json::Frame::parse(payload)?;
+        match frame.kind() {
+            "yjs-update" => {
+                self.may_write(channel, id)?;
+                let update = frame.data()?;
+                self.update(channel, Some(id), &update, false)
+            }
+            "yjs-state-request" => {
+                self.load(channel)?;
+                self.wanted.insert(id, Want::Document);
+                Ok(())
+            }
+            "ping" => {
+                channel.send(id, r#"{"type":"pong"}"#);
+                Ok(())
+            }
+            "pong" => Ok(()),
+            unknown => {
+                if self.may_log_line() {
+                    log_warn!(channel, "ws.unknown type={}", field(unknown));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn binary_frame(&mut self, channel: &mut Channel, id: MemberId, payload: &Payload) -> Result<(), Refusal> {
+        let Payload::Binary(bytes) = payload else {
+            return Err(Refusal::bad_request("this endpoint takes binary frames of the y-websocket protocol"));
+        };
+        let malformed = |why: lib0::Malformed| Refusal::bad_request(format!("the frame is malformed: {}", why.0));
+        match binary::Frame::parse(bytes).map_err(malformed)? {
+            binary::Frame::Step1(vector) => {
+                if vector.len() > STATE_VECTOR_BYTES_MAX {
+                    return Err(Refusal::too_large("the state vector is too large"));
+                }
+                StateVector::read(vector).map_err(malformed)?;
+                self.load(channel)?;
+                self.wanted.insert(id, Want::Missing(vector.to_vec()));
+                Ok(())
+            }
+            binary::Frame::Step2(update) => {
+                self.may_write(channel, id)?;
+                self.update(channel, Some(id), update, false)
+            }
+            binary::Frame::Update { update, whole } => {
+                self.may_write(channel, id)?;
+                self.update(channel, Some(id), update, whole)
+            }
+            binary::Frame::Awareness { update, whole } => {
+                let changes = awareness::parse(update).map_err(malformed)?;
+                if self.awareness.exceeds(&changes) {
+                    return Err(Refusal::too_large("an awareness state is too large"));
+                }
+                self.awareness_frame(channel, id, changes, whole);
+                Ok(())
+            }
+            binary::Frame::QueryAwareness => {
+                self.send_awareness(channel, id, true);
+                Ok(())
+            }
+            binary::Frame::Other(kind) => {
+                if self.may_log_line() {
+                    log_warn!(channel, "ws.unknown type={kind}");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that a member may write.
+    fn may_write(&mut self, channel: &mut Channel, id: MemberId) -> Result<(), Refusal> {
+        let access = match self.members.get(id).and_then(|member| member.access) {
+            Some(access) => access,
+            None => self.access_after_crash(channel, id)?,
+        };
+        match access {
+            Access::Write => Ok(()),
+            Access::Read => Err(Refusal::forbidden("you may read this draft, but not change it")),
+        }
+    }
+
+    /// Decides again what the instance before knew.
+    fn access_after_crash(&mut self, channel: &mut Channel, id: MemberId) -> Result<Access, Refusal> {
+        let unknown = || Refusal::new(RefusalCode::Unavailable, "you are leaving");
+        let identity = channel.member(id).ok_or_else(unknown)?.identity;
+        let access = access::decide(channel, self.draft_id(), &identity)
+            .map_err(|denied| turn_away(channel, self.draft_id(), id, &identity, denied))?;
+        if let Some(member) = self.members.get_mut(id) {
+            member.access = Some(access);
+        }
+        Ok(access)
+    }
+
+    /// Takes an update of a member or a server, all of it or nothing. `whole` if the frame holds just this update, in the words of
+    /// y-websocket.
+    fn update(
+        &mut self,
+        channel: &mut Channel,
+        from: Option<MemberId>,
+        update: &[u8],
+        whole: bool,
+    ) -> Result<(), Refusal> {
+        let checked =
+            Checked::new(update).map_err(|why| Refusal::bad_request(format!("the update is malformed: {}", why.0)))?;
+        self.load(channel)?;
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        let applied = draft.write(channel, &checked).map_err(|excess| {
+            Refusal::too_large(match excess {
+                document::Excess::Bytes => "the update would make the document too large",
+                document::Excess::Gaps => "too many updates are missing before this one",
+            })
+        })?;
+        if !applied.changed {
+            return Ok(());
+        }
+        if applied.gap
+            && let Some(from) = from
+        {
+            self.gaps.insert(from);
+        }
+        // Who just joined gets the document before what follows it.
+        self.settle(channel);
+        if let Some(to) = self.members.others(Protocol::Binary, from) {
+            if whole {
+                self.spent += update.len();
+                channel.forward(&to, &Delivery::HIGH);
+            } else {
+                self.emit(channel, &to, binary::update(update), &Delivery::HIGH);
+            }
+        }
+        if let Some(to) = self.members.others(Protocol::Json, from) {
+            self.emit(channel, &to, json::data("yjs-update", update), &Delivery::HIGH);
+        }
+        self.log_update(channel, from, update.len());
+        Ok(())
     }
 }
 

@@ -1,0 +1,228 @@
+//! What goes out: the document to who lacks it, awareness, questions, and lines for the operator. Owns how much of it fits
+//! into one batch.
+
+use std::collections::BTreeMap;
+
+use hotbay_sdk::{
+    Audience, Channel, Delivery, MemberId, Payload, Refusal, RefusalCode, Sender, TimerKeep, log_debug, log_error,
+};
+
+use crate::awareness::{self, Change};
+use crate::members::Protocol;
+use crate::settings::BINARY_ENDPOINT;
+use crate::update::StateVector;
+use crate::{AWARENESS_TIMER, YjsRelay, binary, json};
+
+/// Lines about single frames in one batch; the host drops more of them anyway.
+const LINES_MAX: u32 = 8;
+/// Characters of a value in a line.
+const FIELD_CHARS_MAX: usize = 200;
+/// What a frame costs beside its bytes.
+const FRAME_BYTES: usize = 128;
+
+/// What somebody wants of the document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Want {
+    /// All of it, as `yjs-state-response`.
+    Document,
+    /// What somebody with this state vector lacks, as sync step 2.
+    Missing(Vec<u8>),
+}
+
+impl YjsRelay {
+    /// Sends a frame, and counts it.
+    pub(crate) fn emit(&mut self, channel: &mut Channel, to: &Audience, what: impl Into<Payload>, how: &Delivery) {
+        let what = what.into();
+        let named = if let Audience::Only(members) = to { size_of_val(&**members) } else { 0 };
+        self.spent += FRAME_BYTES + named + what.bytes().len();
+        channel.emit(to, what, how);
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.spent == 0 || self.spent + bytes <= self.settings.effect_bytes_max
+    }
+
+    /// Folds the log into the snapshot, if that is due.
+    pub(crate) fn fold(&mut self, channel: &Channel) {
+        let Some(draft) = &self.draft else { return };
+        let bytes = draft.document.size() + FRAME_BYTES;
+        if draft.is_fold_due() && (draft.is_ahead() || self.fits(bytes)) {
+            self.spent += bytes;
+            if let Some(draft) = &mut self.draft {
+                draft.fold(channel);
+            }
+        }
+    }
+
+    /// Sends the document, or what they lack of it, to those who want it: the same bytes to all who want the same. What is too
+    /// much for this batch waits for the next one.
+    pub(crate) fn settle(&mut self, channel: &mut Channel) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let Some(draft) = &self.draft else { return };
+        let size = draft.document.size() + FRAME_BYTES;
+        let mut wants: BTreeMap<Want, Vec<MemberId>> = BTreeMap::new();
+        for (member, want) in std::mem::take(&mut self.wanted) {
+            wants.entry(want).or_default().push(member);
+        }
+        for (want, members) in wants {
+            let bytes = if want == Want::Document { json::len_max(size) } else { size } + size_of_val(&*members);
+            if bytes > self.settings.effect_bytes_max {
+                self.tell_too_large(channel, &want, members);
+            } else if self.fits(bytes) {
+                self.answer(channel, &want, members);
+            } else {
+                self.wanted.extend(members.into_iter().map(|member| (member, want.clone())));
+            }
+        }
+    }
+
+    fn answer(&mut self, channel: &mut Channel, want: &Want, members: Vec<MemberId>) {
+        let Some(draft) = &self.draft else { return };
+        let to = Audience::Only(members);
+        match want {
+            Want::Document => {
+                let frame = json::data("yjs-state-response", &draft.document.encode());
+                self.emit(channel, &to, frame, &Delivery::HIGH);
+            }
+            Want::Missing(vector) => {
+                // Read before, when it came.
+                let has = StateVector::read(vector).unwrap_or_default();
+                let frame = binary::step_2(&draft.document.encode_missing(&has));
+                self.emit(channel, &to, frame, &Delivery::HIGH);
+            }
+        }
+    }
+
+    fn tell_too_large(&mut self, channel: &mut Channel, want: &Want, members: Vec<MemberId>) {
+        const WHY: &str = "the document is too large to be sent";
+        log_error!(channel, "ws.error error=\"{WHY}: effect_bytes_max is too small\" context=state");
+        let to = Audience::Only(members);
+        match want {
+            Want::Document => self.emit(channel, &to, json::error(WHY), &Delivery::HIGH),
+            Want::Missing(_) => self.emit(channel, &to, binary::denied(WHY), &Delivery::HIGH),
+        }
+    }
+
+    /// Asks a member of y-websocket for what the document lacks.
+    pub(crate) fn ask(&mut self, channel: &mut Channel, member: MemberId) {
+        let is_binary = |member: &crate::Member| member.protocol == Protocol::Binary;
+        if let Some(draft) = &self.draft
+            && self.members.get(member).is_some_and(is_binary)
+        {
+            let mut vector = Vec::new();
+            draft.document.write_state_vector(&mut vector);
+            self.emit(channel, &Audience::Only(vec![member]), binary::step_1(&vector), &Delivery::HIGH);
+        }
+    }
+
+    /// Takes what a member says of its awareness, and tells the others what of it counts.
+    pub(crate) fn awareness_frame(
+        &mut self,
+        channel: &mut Channel,
+        from: MemberId,
+        changes: Vec<Change<'_>>,
+        whole: bool,
+    ) {
+        let Some(member) = self.members.get(from) else { return };
+        let all = changes.len();
+        let changes = self.awareness.receive(from, &member.user, changes, channel.now_ms());
+        if changes.is_empty() {
+            return;
+        }
+        self.set_awareness_timer(channel);
+        let Some(to) = self.members.others(Protocol::Binary, Some(from)) else { return };
+        let how = match changes.first().map(Change::parts) {
+            // Where a cursor was does not matter once it has moved.
+            Some((client, _, Some(_))) if changes.len() == 1 => Delivery::LOW.conflated(format!("awareness:{client}")),
+            _ => Delivery::NORMAL,
+        };
+        if whole && changes.len() == all {
+            channel.forward(&to, &how);
+        } else {
+            let mut update = Vec::new();
+            awareness::write(&mut update, changes.iter().map(Change::parts));
+            self.emit(channel, &to, binary::awareness(&update), &how);
+        }
+    }
+
+    /// Sends all awareness states to a member, if there are any or it asked.
+    pub(crate) fn send_awareness(&mut self, channel: &mut Channel, member: MemberId, asked: bool) {
+        let states = self.awareness.states();
+        if asked || !states.is_empty() {
+            let mut update = Vec::new();
+            awareness::write(&mut update, states.into_iter());
+            self.emit(channel, &Audience::Only(vec![member]), binary::awareness(&update), &Delivery::NORMAL);
+        }
+    }
+
+    /// Says that states are gone, with the clocks they had. With a later one, a client that comes back would have its next state
+    /// taken for an old one.
+    pub(crate) fn announce_gone(&mut self, channel: &mut Channel, gone: &[(u64, u64)]) {
+        if !gone.is_empty()
+            && let Some(to) = self.members.others(Protocol::Binary, None)
+        {
+            let mut update = Vec::new();
+            awareness::write(&mut update, gone.iter().map(|(client, clock)| (*client, *clock, None)));
+            self.emit(channel, &to, binary::awareness(&update), &Delivery::NORMAL);
+        }
+    }
+
+    /// Sets the timer for the next state to expire, unless it is set: states that come later expire later.
+    pub(crate) fn set_awareness_timer(&mut self, channel: &mut Channel) {
+        if !self.awareness_timer
+            && let Some(expiry_ms) = self.awareness.next_expiry_ms()
+        {
+            self.awareness_timer = true;
+            let after_ms = expiry_ms.saturating_sub(channel.now_ms());
+            channel.set_timer(AWARENESS_TIMER, after_ms, TimerKeep::Volatile);
+        }
+    }
+
+    /// Whether one more line about a single frame may be written in this batch.
+    pub(crate) fn may_log_line(&mut self) -> bool {
+        self.lines += 1;
+        self.lines <= LINES_MAX
+    }
+
+    pub(crate) fn log_update(&mut self, channel: &Channel, from: Option<MemberId>, bytes: usize) {
+        if self.may_log_line() {
+            let user = from.and_then(|from| self.members.get(from)).map_or("server", |member| &member.user);
+            let (draft, user, clients) = (field(self.draft_id()), field(user), self.members.len());
+            log_debug!(
+                channel,
+                "yjs.update draftId={draft} fromUserId={user} clientCount={clients} updateSize={bytes}"
+            );
+        }
+    }
+}
+
+/// A value in a line for the operator: quoted if it would not read as one word, cut if it is long.
+pub(crate) fn field(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
+    if !value.is_empty() && value.len() <= FIELD_CHARS_MAX && value.bytes().all(plain) {
+        return value.to_owned();
+    }
+    let cut: String = value.chars().take(FIELD_CHARS_MAX).collect();
+    serde_json::Value::from(cut).to_string()
+}
+
+/// Puts a refusal into the words of the protocol in which the frame came; without a frame, of the endpoint.
+pub(crate) fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
+    let binary = match frame {
+        Some(Payload::Text(_)) => false,
+        Some(Payload::Binary(bytes)) => bytes.trim_ascii_start().first() != Some(&b'{'),
+        None => to.identity.endpoint == BINARY_ENDPOINT || to.identity.endpoint.starts_with("/yjs"),
+    };
+    // The close code says it all; so it does for who may not join.
+    let closes = matches!(why.code, RefusalCode::Forbidden | RefusalCode::Unavailable) && frame.is_none();
+    if why.code == RefusalCode::Closing || closes {
+        return None;
+    }
+    if binary {
+        let is_told = frame.is_some() && why.code != RefusalCode::Forbidden;
+        return is_told.then(|| binary::denied(&why.message).into());
+    }
+    Some(json::error(&why.message).into())
+}

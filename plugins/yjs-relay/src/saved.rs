@@ -1,0 +1,31 @@
+//! The memory handed from one instance to the next: members and awareness, never the document. A cache: what cannot be read
+//! is left out.
+
+use std::collections::BTreeMap;
+
+use hotbay_sdk::MemberId;
+use serde::{Deserialize, Serialize};
+
+use crate::awareness;
+use crate::members::{Member, Members};
+
+/// Members handed over; beyond it an instance looks them up as after a crash.
+const MEMBERS_MAX: usize = 10_000;
+
+/// What an instance hands over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) awareness: awareness::Saved,
+}
+
+/// Writes it down.
+pub(crate) fn write(members: &Members, awareness: awareness::Saved) -> Vec<u8> {
+    let members = members.iter().take(MEMBERS_MAX).map(|(id, member)| (id, member.clone())).collect();
+    serde_json::to_vec(&Saved { members, awareness }).unwrap_or_default()
+}
+
+/// Reads it; nothing if it is not what [`write`] made.
+pub(crate) fn read(saved: Option<&[u8]>) -> Saved {
+    saved.and_then(|saved| serde_json::from_slice(saved).ok()).unwrap_or_default()
+}
