@@ -237,7 +237,7 @@ impl Core {
         // Faults are remembered for as long again as the quarantine they led to.
         let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
         let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(remember_until_ms);
-        let volatile = self.awake && self.timers.values().any(|alarm| !alarm.durable);
+        let volatile = self.timers.values().any(|alarm| !alarm.durable);
         let sleepy = self.stopping || (!busy && !volatile && idle_until_ms <= self.now_ms);
         if !due && sleepy {
             return Step::Sleep;
@@ -272,7 +272,7 @@ impl Core {
                 if self.now_ms.saturating_sub(since_ms) >= self.limits.commit_ms_max || self.stopping {
                     self.refuse_waiting(&mut out);
                 }
-                self.timers.clear(); // They come back with the claim.
+                self.keep_volatile_timers();
             }
         }
         out
@@ -311,15 +311,13 @@ impl Core {
         self.tick(now_ms);
         let Some(running) = self.running.take() else { return Vec::new() };
         self.awake = false;
-        // What only memory knew is gone with the instance.
-        self.timers.retain(|_, alarm| alarm.durable);
         let mut out = vec![Output::DropInstance, Output::Discard(running.id)];
         let events = running.batch.events.iter().cloned();
         if !plugins_fault {
             for event in events {
                 match event {
-                    Event::Timer { name, durable: true } => {
-                        self.timers.insert(name, Alarm { due_ms: self.now_ms + RETRY_MS_MAX, durable: true });
+                    Event::Timer { name, durable } => {
+                        self.timers.insert(name, Alarm { due_ms: self.now_ms + RETRY_MS_MAX, durable });
                     }
                     event => self.in_turn(Output::Refuse(event, RefusalCode::Unavailable), &mut out),
                 }
@@ -372,7 +370,7 @@ impl Core {
         let unsure = why == CommitFailure::Passing || !matches!(entry.commit, CommitState::UnderWay { tries: 0, .. });
         // The instance is ahead of the store: begin anew.
         self.awake = false;
-        self.timers.clear();
+        self.keep_volatile_timers();
         let mut out = vec![Output::DropInstance, Output::DropClaim];
         for entry in std::mem::take(&mut self.pipeline) {
             out.push(Output::Discard(entry.id));
@@ -501,14 +499,20 @@ impl Core {
         (self.quarantined_until_ms > now_ms).then_some(self.quarantined_until_ms)
     }
 
-    /// Refuses what waits, because the channel cannot serve it now. Durable timers wait on: nobody would set them again.
+    /// The claim is gone, and durable timers come back with it. Volatile ones outlive an instance: nobody would set them again, and a
+    /// channel with members may wait for nothing else.
+    fn keep_volatile_timers(&mut self) {
+        self.timers.retain(|_, alarm| !alarm.durable);
+    }
+
+    /// Refuses what waits, because the channel cannot serve it now. Timers wait on: nobody would set them again.
     pub fn refuse_waiting(&mut self, out: &mut Vec<Output>) {
         self.poked = false; // The store's timers wake the channel again.
         let waiting: Vec<Event> = self.again.drain(..).chain(self.fresh.drain(..)).collect();
         for event in waiting {
             match event {
-                Event::Timer { name, durable: true } => {
-                    self.timers.insert(name, Alarm { due_ms: self.now_ms, durable: true });
+                Event::Timer { name, durable } => {
+                    self.timers.insert(name, Alarm { due_ms: self.now_ms, durable });
                 }
                 event => self.in_turn(Output::Refuse(event, RefusalCode::Unavailable), out),
             }

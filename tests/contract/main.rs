@@ -9,5 +9,9 @@ mod community_chat_lifecycle;
 mod community_chat_messages;
 mod community_chat_publish;
 mod hangarshare_metrics;
+mod isolation;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenant_events;
+mod widget_sync;
+mod yjs_relay;

@@ -35,3 +35,16 @@ async fn timers_that_nobody_serves_hide_no_others() {
     assert_eq!(log.matches("that no mount serves").count(), 1, "{log}");
     assert_eq!(log.matches("names in the database are damaged").count(), 1, "{log}");
 }
+
+/// Law: a volatile timer outlives an instance that traps: a channel whose members only listen goes on by itself.
+#[tokio::test]
+async fn a_volatile_timer_outlives_a_trap() {
+    let broker = Setup::fixture("").start();
+    let mut client = broker.connect("/ws?channel=a", "ann").await;
+    client.send_text("timer-volatile tick 1500").await;
+    assert_eq!(client.text().await, "ok");
+    client.send_text("trap").await;
+    assert!(client.text().await.starts_with("refused fault"));
+
+    assert_eq!(client.text().await, "timer tick");
+}

@@ -146,17 +146,12 @@ impl World {
         self.pass(took_ms);
         let alone = batch.events.len() == 1;
         for event in &batch.events {
-            match event {
-                // Law: what only the memory of an instance knew ends with it.
-                Event::Timer { name, durable: false } => {
-                    let known = self.volatile.remove(name) | self.again.remove(name);
-                    assert!(known, "volatile timer {name} outlived its instance");
-                }
-                Event::Timer { name, durable: true } => {
-                    let pauses = self.pausing.get(name).is_some_and(|until_ms| *until_ms > batch.now_ms);
-                    assert!(!pauses, "timer {name} was tried again at once");
-                }
-                _ => {}
+            if let Event::Timer { name, durable } = event {
+                let pauses = self.pausing.get(name).is_some_and(|until_ms| *until_ms > batch.now_ms);
+                assert!(!pauses, "timer {name} was tried again at once");
+                // Law: a volatile timer outlives its instance, but not the channel's sleep, and fires once.
+                let known = *durable || self.volatile.remove(name) | self.again.remove(name);
+                assert!(known, "volatile timer {name} fired after its end");
             }
         }
         for event in &batch.events {
@@ -177,11 +172,14 @@ impl World {
             };
             if cause == Cause::ReadFailed {
                 let until_ms = self.core_ms + 500;
-                let timers = batch.events.iter().filter_map(|event| match event {
-                    Event::Timer { name, durable: true } => Some((name.clone(), until_ms)),
-                    _ => None,
-                });
-                self.pausing.extend(timers);
+                for event in &batch.events {
+                    if let Event::Timer { name, durable } = event {
+                        self.pausing.insert(name.clone(), until_ms);
+                        if !durable {
+                            self.volatile.insert(name.clone());
+                        }
+                    }
+                }
             }
             if cause == Cause::BatchFault {
                 self.again.extend(batch.events.iter().filter_map(|event| match event {
@@ -291,10 +289,7 @@ impl World {
                         self.members.swap_remove(index);
                     }
                 }
-                Output::DropInstance => {
-                    self.instance = false;
-                    self.volatile.clear();
-                }
+                Output::DropInstance => self.instance = false,
                 Output::DropClaim => {
                     self.claim = false;
                     self.spent.clear();
@@ -381,7 +376,8 @@ impl World {
         assert!(self.prepared.is_empty() && self.attempt.is_none(), "slept while a batch is on its way");
         if !self.stopping {
             assert!(!self.busy, "slept while somebody waits for an answer");
-            assert!(self.volatile.is_empty(), "slept with volatile timers: {:?}", self.volatile);
+            let forgotten = self.volatile.is_empty() && self.again.is_empty();
+            assert!(forgotten, "slept with volatile timers: {:?} {:?}", self.volatile, self.again);
             let idle_ms = self.core_ms - self.last_event_ms;
             assert!(!self.instance || idle_ms >= IDLE_MS, "slept after {idle_ms} ms");
         }
@@ -395,6 +391,8 @@ impl World {
         }
         (self.claim, self.instance, self.core) = (false, false, None);
         self.spent.clear();
+        self.volatile.clear();
+        self.again.clear();
         if std::mem::take(&mut self.poked) {
             self.wake(true);
         }

@@ -86,24 +86,12 @@ fn joins_and_leaves_of_one_batch_leave_the_right_timer() {
     assert_eq!(frames(&desk.advance_ms(5_000), second).len(), 1);
 }
 
-/// A durable timer would cost a disk write for each owner every five seconds.
-#[test]
-fn a_tick_is_lost_in_a_crash_and_set_again_by_what_comes_next() {
-    let (mut desk, _) = desk();
-    let (id, _) = join(&mut desk, "ann");
-    desk.crash();
-    assert_eq!(desk.timers(), []);
-    desk.message(id, "x");
-    assert_eq!(desk.timers().len(), 1);
-}
-
 #[test]
 fn it_ticks_on_after_sleep_and_crash() {
     for upset in [Desk::sleep, Desk::crash] {
         let (mut desk, _) = desk();
         let (id, _) = join(&mut desk, "ann");
         upset(&mut desk);
-        desk.message(id, r#"{"type":"ping"}"#);
         let outcome = desk.advance_ms(10_000);
         assert_eq!(kinds(&frames(&outcome, id)), ["metrics_update"; 2]);
         desk.disconnect(id);

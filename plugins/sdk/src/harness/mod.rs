@@ -271,16 +271,16 @@ impl<P: Plugin> Harness<P> {
         self.saved.as_deref()
     }
 
-    /// The instance is lost, as after a trap: members stay, memory and volatile timers are gone.
+    /// The instance is lost, as after a trap: members and timers stay, memory is gone.
     pub fn crash(&mut self) {
         self.instance = None;
         self.saved = None;
-        self.host.0.borrow_mut().timers.retain(|_, timer| timer.keep == TimerKeep::Durable);
     }
 
-    /// The process is lost: members are gone too.
+    /// The process is lost: members and volatile timers are gone too.
     pub fn restart(&mut self) {
         self.crash();
+        self.host.0.borrow_mut().timers.retain(|_, timer| timer.keep == TimerKeep::Durable);
         self.connections.clear();
         self.host.0.borrow_mut().members.clear();
     }

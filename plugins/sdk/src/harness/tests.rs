@@ -220,7 +220,7 @@ fn sleep_hands_memory_over_and_a_crash_does_not() {
 }
 
 #[test]
-fn timers_fire_at_their_time_and_a_crash_forgets_volatile_ones() {
+fn timers_fire_at_their_time_and_a_restart_forgets_volatile_ones() {
     let mut room = room();
     let ann = room.join("ann");
     room.message(ann, "timer a");
@@ -231,7 +231,13 @@ fn timers_fire_at_their_time_and_a_crash_forgets_volatile_ones() {
     room.message(ann, "timer a");
     room.message(ann, "volatile b");
     room.crash();
-    assert_eq!(room.advance_ms(1_000).texts(ann).len(), 1);
+    assert_eq!(room.advance_ms(1_000).texts(ann).len(), 2);
+
+    room.message(ann, "timer a");
+    room.message(ann, "volatile b");
+    room.restart();
+    let fired = room.advance_ms(1_000).effects;
+    assert_eq!(fired.len(), 1, "{fired:?}");
 }
 
 #[test]
