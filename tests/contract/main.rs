@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 #![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 
+mod clients;
 mod community_chat;
 mod community_chat_auth;
 mod community_chat_channels;
