@@ -1,11 +1,14 @@
 //! The frames of a batch: encoded once, for all who receive them. Frames for everybody lie one after another in one buffer, so
-//! that a member who gets all of them is sent that buffer as it is; frames for some lie in a second one.
+//! that a member who gets all of them is sent that buffer as it is; frames for some lie in a second one. Their compressed form is
+//! made when the first member needs it, once for all.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::frame::{Audience, Delivery, Payload, encode};
+use crate::protocol::deflate::{self, Compression};
+use crate::protocol::frame::{Audience, Delivery, Payload, RSV1, encode, encode_first, header_len};
 
 /// Frames one after another, with what may happen to each when a reader is slow.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct Frames {
     pub ends: Vec<u32>,
     /// How each is delivered.
     pub deliveries: Deliveries,
+    /// The same frames, compressed where that makes them smaller; within it, `None` if it makes none smaller.
+    deflated: OnceLock<Option<Box<Frames>>>,
 }
 
 /// How the frames of [`Frames`] are delivered.
@@ -36,7 +41,8 @@ impl Default for Deliveries {
 impl Frames {
     /// One frame.
     pub fn one(wire: Bytes, delivery: Delivery) -> Self {
-        Self { ends: vec![wire.len() as u32], wire, deliveries: Deliveries::Each(vec![delivery]) }
+        let (ends, deliveries) = (vec![wire.len() as u32], Deliveries::Each(vec![delivery]));
+        Self { wire, ends, deliveries, deflated: OnceLock::new() }
     }
 
     /// How many frames.
@@ -65,6 +71,41 @@ impl Frames {
             Deliveries::Alike(delivery) => delivery,
             Deliveries::Each(each) => each.get(frame as usize).unwrap_or(&Delivery::HIGH),
         }
+    }
+
+    /// These frames for members who negotiated compression: as many, and delivered alike. Members of several mounts may share
+    /// them, then they are compressed as the mount of the first one says.
+    pub fn deflated(&self, compression: Compression) -> &Self {
+        self.deflated.get_or_init(|| self.deflate(compression, |_| true)).as_deref().unwrap_or(self)
+    }
+
+    /// Compresses the frames that are wanted, and leaves the others as they are. `None` if none becomes smaller.
+    fn deflate(&self, compression: Compression, wanted: impl Fn(u32) -> bool) -> Option<Box<Self>> {
+        let frame = |index: u32| &self.wire[self.bytes(&(index..index + 1))];
+        let is_worth_it = |index: u32| {
+            let frame = frame(index);
+            let is_data = frame.first().is_some_and(|first| first & 0x08 == 0);
+            is_data && frame.len() - header_len(frame) >= compression.bytes_min as usize && wanted(index)
+        };
+        if !(0..self.len()).any(is_worth_it) {
+            return None;
+        }
+        let mut any = false;
+        let mut wire = BytesMut::new();
+        let mut ends = Vec::with_capacity(self.ends.len());
+        for index in 0..self.len() {
+            let frame = frame(index);
+            let payload = &frame[header_len(frame)..];
+            let encode = |small: &[u8]| encode_first(frame[0] | RSV1, small, &mut wire);
+            let shrunk = is_worth_it(index).then(|| deflate::deflate(compression.level, payload, encode));
+            match shrunk.flatten() {
+                Some(()) => any = true,
+                None => wire.extend_from_slice(frame),
+            }
+            ends.push(wire.len() as u32);
+        }
+        let (wire, deliveries) = (wire.freeze(), self.deliveries.clone());
+        any.then(|| Box::new(Self { wire, ends, deliveries, deflated: OnceLock::new() }))
     }
 }
 
@@ -105,6 +146,21 @@ impl Burst {
             Slice::Private(frames) => (&self.private, frames.clone()),
         }
     }
+
+    /// Compresses the private frames that members who negotiated it get. Otherwise the first of them would have all private
+    /// frames compressed, though most are for somebody else.
+    pub fn deflate_private<'a>(&self, compression: Compression, slices: impl Iterator<Item = &'a Slice>) {
+        let mut wanted = vec![false; self.private.len() as usize];
+        for slice in slices {
+            if let Slice::Private(frames) = slice
+                && let Some(frames) = wanted.get_mut(frames.start as usize..frames.end as usize)
+            {
+                frames.fill(true);
+            }
+        }
+        let wanted = |frame: u32| wanted.get(frame as usize) == Some(&true);
+        self.private.deflated.get_or_init(|| self.private.deflate(compression, wanted));
+    }
 }
 
 /// A [`Burst`] being made.
@@ -142,7 +198,7 @@ impl FramesBuilder {
     }
 
     fn finish(self) -> Frames {
-        Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries }
+        Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries, deflated: OnceLock::new() }
     }
 }
 
