@@ -87,6 +87,18 @@ pub enum TemplateError {
     TooLong,
 }
 
+impl TemplateError {
+    /// Whether another token would solve it: a claim or the user's id was missing or is no part of a name.
+    pub fn is_of_identity(&self) -> bool {
+        let culprit = match self {
+            Self::Name { what, .. } => what,
+            Self::Missing { placeholder } => placeholder,
+            Self::Mixed { .. } | Self::Placeholder { .. } | Self::TooLong => return false,
+        };
+        culprit.contains("claim.") || culprit.contains("user")
+    }
+}
+
 impl Template {
     /// Parses a template such as `room:lobby`, `owner:{claim.ownerId}` or `dashboard:{query.dashboardId|user}`.
     ///

@@ -79,7 +79,7 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
     };
     let name = match found.channel(&route.channel, identity.as_ref()) {
         Ok(name) => name,
-        Err(error) => return found.refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return found.channel_refusal(&error),
     };
     let limits = &found.mount.config.limits;
     let body = match read_body(body, limits).await {
@@ -142,6 +142,12 @@ impl Match<'_> {
     pub(super) fn auth_refusal(&self, error: &AuthError) -> Response<Body> {
         metrics::counter!("hotbay_auth_refusals_total", "reason" => error.as_str()).increment(1);
         let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        self.refusal(status, &error.to_string())
+    }
+
+    /// There is no channel for this request.
+    pub(super) fn channel_refusal(&self, error: &TemplateError) -> Response<Body> {
+        let status = if error.is_of_identity() { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
         self.refusal(status, &error.to_string())
     }
 

@@ -45,7 +45,7 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let (channel, quiet) = match (channel, quiet) {
         (Ok(channel), Ok(quiet)) => (channel, quiet),
         (Err(error), _) | (_, Err(error)) => {
-            let response = found.refusal(StatusCode::UNAUTHORIZED, &error.to_string());
+            let response = found.channel_refusal(&error);
             return refuse(mount, response, accepted, on_upgrade, error.to_string());
         }
     };

@@ -8,5 +8,6 @@ mod community_chat_channels;
 mod community_chat_lifecycle;
 mod community_chat_messages;
 mod community_chat_publish;
+mod hangarshare_metrics;
 #[path = "../support/mod.rs"]
 mod support;
