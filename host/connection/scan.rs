@@ -10,11 +10,11 @@ use crate::protocol::frame::RSV1;
 #[derive(Debug)]
 pub(super) struct Scan {
     message_bytes_max: u64,
-    /// By how much the current message may be larger, because it is compressed: DEFLATE makes some messages larger.
-    slack: u64,
     fragments_max: u32,
     /// Frames of the current message so far; 0 between messages.
     fragments: u32,
+    /// Whether the current message is compressed: DEFLATE makes some messages larger.
+    is_compressed: bool,
     /// Bytes of the current message that its headers announced so far.
     message_bytes: u64,
     /// Bytes of the current frame's payload still to come.
@@ -47,9 +47,9 @@ impl Scan {
     pub(super) fn new(limits: &MountLimits) -> Self {
         Self {
             message_bytes_max: limits.message_bytes_max as u64,
-            slack: 0,
             fragments_max: limits.message_fragments_max,
             fragments: 0,
+            is_compressed: false,
             message_bytes: 0,
             payload_left: 0,
             header: [0; 14],
@@ -106,14 +106,15 @@ impl Scan {
             return Ok(());
         }
         if self.fragments == 0 {
-            self.slack = if first & RSV1 != 0 { slack(self.message_bytes_max) } else { 0 };
+            self.is_compressed = first & RSV1 != 0;
         }
         self.fragments += 1;
         self.message_bytes = self.message_bytes.saturating_add(payload);
         if self.fragments > self.fragments_max {
             return Err(Close::FRAGMENTS);
         }
-        if self.message_bytes > self.message_bytes_max + self.slack {
+        let slack = if self.is_compressed { slack(self.message_bytes_max) } else { 0 };
+        if self.message_bytes > self.message_bytes_max + slack {
             return Err(Close::TOO_BIG);
         }
         if first & 0x80 != 0 {

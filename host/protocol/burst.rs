@@ -255,4 +255,73 @@ mod tests {
         }
         assert!(matches!(builder.finish().shared.deliveries, Deliveries::Each(each) if each.len() == 2));
     }
+
+    /// Law: the compressed form has the same frames by the same numbers, compressed where that is worth it, and is made once.
+    #[test]
+    fn frames_are_compressed_where_that_makes_them_smaller() {
+        let mut noise = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        });
+        let payloads = [
+            Payload::text("x".repeat(255)),
+            Payload::text("x".repeat(256)),
+            Payload::Binary(noise.take(1_000).collect()),
+            Payload::Binary(vec![7; 70_000].into()),
+        ];
+        let mut builder = BurstBuilder::default();
+        for (payload, number) in payloads.iter().zip(0..) {
+            let key = format!("{number}");
+            builder.push(0, payload, Audience::All, delivery(Priority::Low, Some(&key)));
+        }
+        let plain = builder.finish().shared;
+
+        let deflated = plain.deflated(Compression::default());
+
+        assert!(std::ptr::eq(deflated, plain.deflated(Compression::default())));
+        assert_eq!((deflated.len(), &deflated.deliveries), (4, &plain.deliveries));
+        let frame = |frames: &Frames, index: u32| frames.wire.slice(frames.bytes(&(index..index + 1)));
+        for (index, first) in [(1, 0xC1), (3, 0xC2)] {
+            let (small, large) = (frame(deflated, index), frame(&plain, index));
+            assert_eq!(small[0], first);
+            assert!(small.len() < large.len() / 4);
+            let (mut inflated, mut payload) = (Vec::new(), small[header_len(&small)..].to_vec());
+            deflate::inflate(&mut payload, 70_000, &mut inflated).unwrap();
+            assert_eq!(inflated, large[header_len(&large)..]);
+        }
+        for index in [0, 2] {
+            assert_eq!(frame(deflated, index), frame(&plain, index));
+        }
+    }
+
+    #[test]
+    fn what_compression_makes_no_smaller_stays_as_it_is() {
+        let all = Compression { bytes_min: 0, ..Compression::default() };
+        let close = Frames::one(Bytes::from_static(b"\x88\x0a\x03\xE8xxxxxxxx"), Delivery::HIGH);
+        let pings = Frames::one(Bytes::from([[0x89, 0x7D].to_vec(), vec![7; 125]].concat().repeat(9)), Delivery::HIGH);
+        let nothing = Frames::one(Bytes::from_static(b"\x81\x00"), Delivery::HIGH);
+        for frames in [close, pings, nothing, Frames::default()] {
+            assert!(std::ptr::eq(frames.deflated(all), &raw const frames));
+        }
+    }
+
+    /// Goal: of many private frames only those are compressed that somebody gets compressed.
+    #[test]
+    fn private_frames_are_compressed_only_for_those_who_want_that() {
+        let mut builder = BurstBuilder::default();
+        for member in 0..10 {
+            let audience = Audience::Only([MemberId(member)].into());
+            builder.push(0, &Payload::text("x".repeat(1_000)), audience, delivery(Priority::Low, None));
+        }
+        let burst = builder.finish();
+        let slices = [Slice::Private(2..4), Slice::Shared(0..0), Slice::Private(7..8)];
+
+        burst.deflate_private(Compression::default(), slices.iter());
+
+        let deflated = burst.private.deflated(Compression::default());
+        let compressed = (0..10).filter(|frame| deflated.wire[deflated.start(*frame)] & RSV1 != 0);
+        assert_eq!(compressed.collect::<Vec<_>>(), [2, 3, 7]);
+        assert_eq!(deflated.bytes(&(9..10)).len(), burst.private.bytes(&(9..10)).len());
+    }
 }

@@ -2,6 +2,7 @@
 //! and their memory (about 300 KiB) belong to a thread, and a connection keeps nothing.
 
 use std::cell::RefCell;
+use std::num::NonZeroU8;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use serde::Deserialize;
@@ -20,15 +21,34 @@ const STREAMS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compression {
-    /// From 1, the fastest, to 9, the smallest, as zlib has them.
-    pub level: u8,
+    /// How hard it tries.
+    pub level: Level,
     /// Messages of fewer bytes are sent as they are.
     pub bytes_min: u32,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        Self { level: 6, bytes_min: 256 }
+        Self { level: Level::SIX, bytes_min: 256 }
+    }
+}
+
+/// From 1, the fastest, to 9, the smallest, as zlib has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Level(NonZeroU8);
+
+impl Level {
+    /// What zlib does if nothing else is said.
+    pub const SIX: Self = Self(NonZeroU8::MIN.saturating_add(5));
+}
+
+impl TryFrom<u8> for Level {
+    type Error = &'static str;
+
+    fn try_from(level: u8) -> Result<Self, Self::Error> {
+        let level = NonZeroU8::new(level).filter(|level| level.get() <= 9);
+        level.map(Self).ok_or("must be from 1, the fastest, to 9, the smallest")
     }
 }
 
@@ -42,7 +62,7 @@ pub enum InflateError {
 }
 
 struct Deflater {
-    level: u8,
+    level: Level,
     machine: Compress,
 }
 
@@ -54,7 +74,7 @@ thread_local! {
 }
 
 /// Deflates a payload and hands on what goes on the wire; `None` if that is not smaller.
-pub fn deflate<T>(level: u8, payload: &[u8], work: impl FnOnce(&[u8]) -> T) -> Option<T> {
+pub fn deflate<T>(level: Level, payload: &[u8], work: impl FnOnce(&[u8]) -> T) -> Option<T> {
     DEFLATED.with_borrow_mut(|output| {
         output.clear();
         // Room for all that is worth sending: if it is used up, the rest does not matter.
@@ -72,10 +92,10 @@ pub fn deflate<T>(level: u8, payload: &[u8], work: impl FnOnce(&[u8]) -> T) -> O
     })
 }
 
-fn deflater(deflaters: &mut Vec<Deflater>, level: u8) -> Option<&mut Compress> {
+fn deflater(deflaters: &mut Vec<Deflater>, level: Level) -> Option<&mut Compress> {
     let known = deflaters.iter().position(|deflater| deflater.level == level);
     if known.is_none() {
-        let machine = Compress::new(flate2::Compression::new(u32::from(level)), false);
+        let machine = Compress::new(flate2::Compression::new(u32::from(level.0.get())), false);
         deflaters.push(Deflater { level, machine });
     }
     let at = known.unwrap_or(deflaters.len() - 1);
@@ -134,7 +154,7 @@ fn inflate_stream(
 mod tests {
     use super::*;
 
-    fn round_trip(level: u8, payload: &[u8]) -> Option<usize> {
+    fn round_trip(level: Level, payload: &[u8]) -> Option<usize> {
         let mut wire = deflate(level, payload, <[u8]>::to_vec)?;
         let (len, mut output) = (wire.len(), b"before".to_vec());
         assert_eq!(inflate(&mut wire, payload.len(), &mut output), Ok(()));
@@ -152,7 +172,7 @@ mod tests {
         let text: Vec<u8> = (0..9_000).flat_map(|number| format!("{number} green bottles, ").into_bytes()).collect();
         for level in 1..=9 {
             for len in [1_000, 1_001, 32 << 10, 64 << 10, text.len()] {
-                let deflated = round_trip(level, &text[..len]).unwrap();
+                let deflated = round_trip(Level::try_from(level).unwrap(), &text[..len]).unwrap();
                 assert!(deflated < len / 2, "level {level}: {len} bytes become {deflated}");
             }
         }
@@ -166,10 +186,10 @@ mod tests {
             (state >> 56) as u8
         });
         let noise: Vec<u8> = noise.take(5_000).collect();
-        assert_eq!(round_trip(6, &noise), None);
-        assert_eq!(round_trip(6, b""), None);
-        assert_eq!(round_trip(6, b"abc"), None);
-        assert!(round_trip(6, &[7; 5_000]).is_some(), "the machine is as before");
+        assert_eq!(round_trip(Level::SIX, &noise), None);
+        assert_eq!(round_trip(Level::SIX, b""), None);
+        assert_eq!(round_trip(Level::SIX, b"abc"), None);
+        assert!(round_trip(Level::SIX, &[7; 5_000]).is_some(), "the machine is as before");
     }
 
     /// RFC 7692 §7.2.3: the examples of other ways to deflate "Hello", and of an empty message.
@@ -186,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_message_that_was_cut_or_is_something_else_is_invalid() {
-        let whole = deflate(6, "a rose is a rose is a rose".repeat(20).as_bytes(), <[u8]>::to_vec).unwrap();
+        let whole = deflate(Level::SIX, "a rose is a rose is a rose".repeat(20).as_bytes(), <[u8]>::to_vec).unwrap();
         assert!(inflated(&whole, 1_000).is_ok());
         for cut in 0..whole.len() {
             assert_eq!(inflated(&whole[..cut], 1_000), Err(InflateError::Invalid), "cut at {cut}");
@@ -199,7 +219,7 @@ mod tests {
     /// Law: of a message that is too large, little more than the bound is made, however small it is on the wire.
     #[test]
     fn a_bomb_is_given_up_at_the_bound() {
-        let bomb = deflate(9, &vec![0; 16 << 20], <[u8]>::to_vec).unwrap();
+        let bomb = deflate(Level::SIX, &vec![0; 16 << 20], <[u8]>::to_vec).unwrap();
         assert!(bomb.len() < 20_000, "{} bytes", bomb.len());
         for bytes_max in [0, 1, 1_000, 65_536, (16 << 20) - 1] {
             let mut output = Vec::new();

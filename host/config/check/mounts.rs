@@ -34,7 +34,6 @@ impl Check<'_> {
             let path = KeyPath::new(["mount", &name]);
             self.auth(&mount, &path.key("auth"), listen);
             self.heartbeat(&mount, &path.key("heartbeat"));
-            self.compression(&mount, &path.key("compression"));
             self.mount_limits(&mount.limits, &path.key("limits"));
             self.words(&mount, &path);
             self.routes(&mount, &path);
@@ -192,12 +191,6 @@ impl Check<'_> {
                 heartbeat.timeout_ms, heartbeat.interval_ms
             );
             self.refuse(&path.key(culprit), reason);
-        }
-    }
-
-    fn compression(&mut self, mount: &MountSettings, path: &KeyPath) {
-        if mount.compression.is_some_and(|compression| !(1..=9).contains(&compression.level)) {
-            self.refuse(&path.key("level"), "must be from 1, the fastest, to 9, the smallest");
         }
     }
 

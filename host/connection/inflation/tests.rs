@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use super::STEP_BYTES;
 use crate::connection::reader::{Inbound, Reader};
 use crate::limits::MountLimits;
-use crate::protocol::deflate::deflate;
+use crate::protocol::deflate::{Level, deflate};
 use crate::protocol::frame::Payload;
 
 /// First bytes of frames.
@@ -54,7 +54,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// What a client would put on the wire, also if it is not smaller.
 fn small(payload: &[u8]) -> Vec<u8> {
-    deflate(6, payload, <[u8]>::to_vec).unwrap_or_else(|| {
+    deflate(Level::SIX, payload, <[u8]>::to_vec).unwrap_or_else(|| {
         let blocks = payload.chunks(0xFFFF).flat_map(|block| {
             let len = block.len() as u16;
             [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), block].concat()
