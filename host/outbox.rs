@@ -98,6 +98,7 @@ impl Outbox {
     }
 
     /// The same for a client that negotiated compression, if it did.
+    #[must_use]
     pub fn compressing(self, compression: Option<Compression>) -> Self {
         Self { compression, ..self }
     }

@@ -45,9 +45,9 @@ fn answer((name, parameters): &Offer<'_>) -> Option<&'static str> {
             return None;
         }
         match (*name, value.as_deref()) {
-            ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None) => {}
-            // The client says that it needs no larger window than this; ours is large enough for all.
-            ("client_max_window_bits", Some("8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")) => {}
+            // With a value the client says that it needs no larger window than that; ours is large enough for all.
+            ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None)
+            | ("client_max_window_bits", Some("8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")) => {}
             // A smaller window would mean to compress for this client alone.
             ("server_max_window_bits", Some("15")) => answer = AGREED_WINDOW,
             _ => return None,

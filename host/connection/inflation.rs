@@ -33,7 +33,10 @@ enum Message {
     None,
     /// Its frames are passed through.
     Plain,
-    Compressed { opcode: u8, payload: Vec<u8> },
+    Compressed {
+        opcode: u8,
+        payload: Vec<u8>,
+    },
 }
 
 struct Frame {

@@ -156,7 +156,9 @@ async fn compressed_frames_wait_under_the_same_rules() {
     let text = |name: &str| format!("{name}{}", "_".repeat(100_000));
     let mut builder = BurstBuilder::default();
     let low = delivery(Priority::Low, None);
-    for (name, audience) in [("one", Audience::All), ("mine", Audience::Only([MemberId(1)].into())), ("two", Audience::All)] {
+    for (name, audience) in
+        [("one", Audience::All), ("mine", Audience::Only([MemberId(1)].into())), ("two", Audience::All)]
+    {
         builder.push(0, &Payload::text(text(name)), audience, low.clone());
     }
     let burst = builder.finish();

@@ -22,7 +22,8 @@ fn offer(offers: &str) -> String {
 /// A connection that negotiated compression.
 async fn join(broker: &Broker, user: &str) -> Raw {
     let mut raw = Raw::open(broker).await;
-    let head = upgrade(&mut raw, &fixture_path(broker, user, "a"), &offer("permessage-deflate; client_max_window_bits")).await;
+    let head =
+        upgrade(&mut raw, &fixture_path(broker, user, "a"), &offer("permessage-deflate; client_max_window_bits")).await;
     assert_eq!(agreed(&head).as_deref(), Some(AGREED));
     raw
 }
@@ -135,7 +136,10 @@ async fn a_client_may_compress_and_cut_its_messages_as_it_likes() {
     let broker = compressing("");
     let wire = deflate(format!("echo {}", "lorem ipsum ".repeat(10)).as_bytes());
     let mut raw = Raw::open(&broker).await;
-    let early = [handshake(&fixture_path(&broker, "raw", "a"), &offer("permessage-deflate")).into_bytes(), squeezed("echo early")];
+    let early = [
+        handshake(&fixture_path(&broker, "raw", "a"), &offer("permessage-deflate")).into_bytes(),
+        squeezed("echo early"),
+    ];
     raw.write(&early.concat()).await;
     assert_eq!(agreed(&raw.head().await).as_deref(), Some(AGREED));
     assert_eq!(message(&mut raw).await.0, "early");
