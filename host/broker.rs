@@ -215,6 +215,7 @@ fn endpoint(mount: &Mount, logic: Arc<Logic>) -> Endpoint {
         evict: mount.on_excess == OnExcess::Evict,
         heartbeat_interval_ms: mount.heartbeat.interval_ms,
         heartbeat_timeout_ms: mount.heartbeat.timeout_ms,
+        compression: mount.compression,
         user_rates: UserRates::new(logic.limits.rate_per_user),
         logic,
     }

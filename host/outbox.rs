@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use crate::outbox::queue::Queue;
 use crate::protocol::burst::{Burst, Frames, Slice};
 use crate::protocol::close::Close;
+use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{Delivery, encode_close};
 
 /// Pieces handed to one system call; more take several.
@@ -33,6 +34,8 @@ pub struct Outbox {
     /// The connection's own task.
     task: AtomicWaker,
     bytes_max: usize,
+    /// If the client negotiated it.
+    compression: Option<Compression>,
 }
 
 #[derive(Default)]
@@ -91,7 +94,23 @@ pub enum Progress {
 impl Outbox {
     /// An outbox for a connected, upgraded socket.
     pub fn new(stream: TcpStream, bytes_max: usize) -> Self {
-        Self { stream, state: Mutex::default(), task: AtomicWaker::new(), bytes_max }
+        Self { stream, state: Mutex::default(), task: AtomicWaker::new(), bytes_max, compression: None }
+    }
+
+    /// The same for a client that negotiated compression, if it did.
+    #[must_use]
+    pub fn compressing(self, compression: Option<Compression>) -> Self {
+        Self { compression, ..self }
+    }
+
+    /// How frames are compressed, if the client negotiated it.
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// The form of some frames that this client gets.
+    fn form<'f>(&self, frames: &'f Frames) -> &'f Frames {
+        self.compression.map_or(frames, |compression| frames.deflated(compression))
     }
 
     /// The socket, for reading.
@@ -101,6 +120,9 @@ impl Outbox {
 
     /// Sends one frame.
     pub fn send(&self, wire: Bytes, delivery: Delivery) {
+        if self.compression.is_some() {
+            return self.send_frames(&Frames::one(wire, delivery));
+        }
         let mut state = self.lock();
         if state.phase != Phase::Open {
             return;
@@ -123,12 +145,20 @@ impl Outbox {
             let (frames, range) = burst.frames(slice);
             return self.send_range(frames, range);
         }
+        let part = |slice| {
+            let (frames, range) = burst.frames(slice);
+            (self.form(frames), range)
+        };
+        if self.compression.is_some() {
+            // What takes a while, before the lock is held.
+            slices.iter().map(part).for_each(drop);
+        }
         let mut state = self.lock();
         if state.phase != Phase::Open {
             return;
         }
         for slices in slices.chunks(SLICES_MAX) {
-            let parts = || slices.iter().map(|slice| burst.frames(slice));
+            let parts = || slices.iter().map(part);
             let mut written = 0;
             if !state.is_blocked() {
                 let mut wires = [IoSlice::new(&[]); SLICES_MAX];
@@ -153,6 +183,7 @@ impl Outbox {
     }
 
     fn send_range(&self, frames: &Frames, range: Range<u32>) {
+        let frames = self.form(frames);
         let mut state = self.lock();
         if state.phase != Phase::Open || range.is_empty() {
             return;

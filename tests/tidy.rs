@@ -59,6 +59,7 @@ const DOORS: &[(&str, &str)] = &[
     ("redis", "cluster"),
     ("jsonwebtoken", "auth"),
     ("tungstenite", "connection"),
+    ("flate2", "protocol"),
 ];
 
 /// Files of one machine.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::auth::{Policy, Stated};
 use crate::limits::MountLimits;
+use crate::protocol::deflate::Compression;
 use crate::protocol::name::ChannelPattern;
 use crate::protocol::path::{MountPath, MountPaths};
 use crate::protocol::query::Query;
@@ -45,6 +46,8 @@ pub struct Mount {
     pub subprotocols: Vec<String>,
     /// Protocol pings.
     pub heartbeat: Heartbeat,
+    /// How messages are compressed for clients that offer it; none are without.
+    pub compression: Option<Compression>,
     /// Bounds.
     pub limits: MountLimits,
     /// What becomes of a connection over `limits.connections_per_user_max`.
@@ -92,6 +95,7 @@ pub(super) struct MountSettings {
     pub(super) subprotocols: Vec<String>,
     #[serde(default)]
     pub(super) heartbeat: Heartbeat,
+    pub(super) compression: Option<Compression>,
     #[serde(default)]
     pub(super) limits: MountLimits,
     #[serde(default)]

@@ -3,11 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+
+use crate::connection::extension::{Malformed, negotiate};
 
 /// What a client's key decodes to (RFC 6455 §4.1).
 const KEY_BYTES: usize = 16;
@@ -24,6 +26,9 @@ pub enum HandshakeError {
     /// The key is missing or malformed.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
     Key,
+    /// The offered extensions are malformed.
+    #[error("Sec-WebSocket-Extensions must be a list of extensions with their parameters")]
+    Extensions,
 }
 
 /// Whether a request asks for a WebSocket at all.
@@ -31,11 +36,12 @@ pub fn is_upgrade(request: &Parts) -> bool {
     has_token(&request.headers, &UPGRADE, "websocket") && has_token(&request.headers, &CONNECTION, "upgrade")
 }
 
-/// The answer that accepts the upgrade, with the subprotocol to speak, if one was chosen.
+/// The answer that accepts the upgrade, with the subprotocol to speak, if one was chosen; with `Sec-WebSocket-Extensions` if it
+/// may be compressed and the client offers that.
 ///
 /// # Errors
 /// If the request is not a valid handshake.
-pub fn accept(request: &Parts, subprotocol: Option<&str>) -> Result<Response<()>, HandshakeError> {
+pub fn accept(request: &Parts, subprotocol: Option<&str>, compress: bool) -> Result<Response<()>, HandshakeError> {
     if request.method != Method::GET || request.version < Version::HTTP_11 {
         return Err(HandshakeError::Request);
     }
@@ -55,6 +61,9 @@ pub fn accept(request: &Parts, subprotocol: Option<&str>) -> Result<Response<()>
     headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).map_err(|_| HandshakeError::Key)?);
     if let Some(Ok(subprotocol)) = subprotocol.map(HeaderValue::from_str) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    if compress && let Some(agreed) = negotiate(&request.headers).map_err(|Malformed| HandshakeError::Extensions)? {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
     }
     Ok(response)
 }

@@ -3,31 +3,33 @@
 //! deadlines come from one [`clock`] for all.
 
 mod clock;
+mod extension;
+mod farewell;
 pub mod handshake;
+mod inflation;
 mod rate;
 mod reader;
 mod scan;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::channel::{Arrival, Channel, Directory, Enclosure, Letter, Logic, LookupError, Membership};
 use crate::connection::clock::Pulse;
+use crate::connection::farewell::linger;
 use crate::connection::rate::Bucket;
 use crate::connection::reader::{Inbound, Reader};
 use crate::fanout::Recipient;
 use crate::outbox::{Outbox, Progress};
 use crate::plugin::Routing;
 use crate::protocol::close::Close;
+use crate::protocol::deflate::Compression;
 use crate::protocol::event::{Event, LeaveReason, MemberId};
 use crate::protocol::frame::{Delivery, Payload, encode_payload};
 use crate::protocol::identity::Identity;
@@ -37,11 +39,6 @@ use crate::telemetry::{hot, now_ms};
 
 pub use crate::connection::clock::Clock;
 pub use crate::connection::rate::UserRates;
-
-/// How long a closed connection has to take what it is still owed; with [`LINGER`], less than a broker that stops waits.
-const FAREWELL: Duration = Duration::from_secs(5);
-/// How long a closed connection is still read, so that the client gets the close frame before the socket ends.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// What the connections of a mount share.
 pub struct Endpoint {
@@ -55,6 +52,8 @@ pub struct Endpoint {
     pub heartbeat_interval_ms: u64,
     /// Without a sign of life after which the connection ends, in milliseconds.
     pub heartbeat_timeout_ms: u64,
+    /// How messages are compressed for clients that negotiate it; `None` if the mount does not offer it.
+    pub compression: Option<Compression>,
     /// Buckets of users, where the mount limits them.
     pub user_rates: UserRates,
 }
@@ -87,6 +86,8 @@ pub struct Opened {
     pub stream: TcpStream,
     /// Bytes of the client that came with the handshake.
     pub early: Bytes,
+    /// Whether compression was negotiated.
+    pub compressed: bool,
     /// Whose it is.
     pub identity: Identity,
     /// When it came, among the connections of the mount.
@@ -161,10 +162,11 @@ struct Joined {
 
 impl Connection {
     fn new(hub: &Arc<Hub>, opened: Opened) -> Self {
-        let Opened { stream, early: _, identity, arrival, endpoint, channel, quiet } = opened;
+        let Opened { stream, early: _, compressed, identity, arrival, endpoint, channel, quiet } = opened;
         let limits = Arc::clone(&endpoint.logic.limits);
         let id = MemberId(hub.next_id.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max));
+        let compression = endpoint.compression.filter(|_| compressed);
+        let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max).compressing(compression));
         let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
         hub.clock.add(&pulse);
         if endpoint.evict {
@@ -175,7 +177,7 @@ impl Connection {
             id,
             identity,
             pulse,
-            reader: Reader::new(&limits),
+            reader: Reader::new(&limits, compression.is_some()),
             inbox: VecDeque::new(),
             joined: Vec::new(),
             quiet: Vec::new(),
@@ -240,16 +242,20 @@ impl Connection {
                 // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
                 Box::pin(self.take(inbound)).await;
             }
+            if self.reader.has_left() {
+                tokio::task::coop::consume_budget().await; // For the same reason.
+            }
             if self.inbox.capacity() > 0 {
                 self.inbox = VecDeque::new(); // Gives the memory of a burst back.
             }
-            let (outbox, paused) = (&self.outbox, self.paused);
+            let (outbox, paused, has_left) = (&self.outbox, self.paused, self.reader.has_left());
             let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 // Nothing of the client counts any more; what it is still owed has a time of its own.
                 Progress::Done | Progress::Closing => Poll::Ready(Next::End),
                 Progress::Dismissed(close) => Poll::Ready(Next::Dismissed(close)),
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
                 Progress::Shed => Poll::Ready(Next::Tell),
+                Progress::Idle | Progress::Blocked if has_left => Poll::Ready(Next::Read),
                 Progress::Idle | Progress::Blocked => {
                     outbox.stream().poll_read_ready(cx).map(|ready| if ready.is_ok() { Next::Read } else { Next::End })
                 }
@@ -263,8 +269,13 @@ impl Connection {
         }
     }
 
-    /// Reads what the socket has. False at its end.
+    /// Reads what the socket has, or had. False at its end.
     fn read(&mut self) -> bool {
+        let left = self.reader.take_left();
+        if !left.is_empty() {
+            self.take_bytes(&left);
+            return true;
+        }
         let outbox = Arc::clone(&self.outbox);
         let read = reader::read_socket(outbox.stream(), |bytes| {
             self.read_bytes(bytes);
@@ -274,6 +285,11 @@ impl Connection {
     }
 
     fn read_bytes(&mut self, bytes: &[u8]) {
+        hot::BYTES_IN.increment(bytes.len() as u64);
+        self.take_bytes(bytes);
+    }
+
+    fn take_bytes(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -289,7 +305,6 @@ impl Connection {
                 self.inbox.extend(rest);
             }
         });
-        hot::BYTES_IN.increment(bytes.len() as u64);
     }
 
     /// Hands a message over without waiting, if that can be done: nearly always. What takes longer comes back.
@@ -521,31 +536,4 @@ async fn post(hub: &Hub, pulse: &Pulse, channel: &mut Arc<Channel>, letter: Lett
     let posted = posted.await;
     pulse.hold_up(false);
     posted
-}
-
-/// Writes what is left, ends the sending half, and reads for a little while, so that the kernel does not throw the last
-/// frames away because the client was still sending. Each has its time: a client that never reads cannot stay.
-async fn linger(outbox: &Outbox) {
-    let write = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
-        Progress::Done | Progress::Idle | Progress::Shed | Progress::Dismissed(_) => Poll::Ready(()),
-        Progress::Blocked | Progress::Closing => Poll::Pending,
-    });
-    if tokio::time::timeout(FAREWELL, write).await.is_err()
-        || outbox.closed_with().is_none()
-        || SockRef::from(outbox.stream()).shutdown(Shutdown::Write).is_err()
-    {
-        return;
-    }
-    let read = async {
-        loop {
-            let ready = std::future::poll_fn(|cx| outbox.stream().poll_read_ready(cx)).await;
-            let read = reader::read_socket(outbox.stream(), <[u8]>::len);
-            match (ready, read) {
-                (Ok(()), Ok(count)) if count > 0 => {}
-                (Ok(()), Err(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                _ => return,
-            }
-        }
-    };
-    drop(tokio::time::timeout(LINGER, read).await);
 }

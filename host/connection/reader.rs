@@ -14,9 +14,11 @@ use tungstenite::Message;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+use crate::connection::inflation::Inflation;
 use crate::connection::scan::Scan;
 use crate::limits::MountLimits;
 use crate::protocol::close::Close;
+use crate::protocol::deflate::SCRATCH_BYTES_MAX;
 use crate::protocol::frame::Payload;
 
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -25,6 +27,8 @@ const READ_BUFFER_BYTES: usize = 128;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+    /// What a compressed read becomes.
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static MESSAGES: RefCell<VecDeque<Inbound>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -75,18 +79,22 @@ pub(super) enum Inbound {
 pub(super) struct Reader {
     machine: WebSocketContext,
     scan: Scan,
+    /// Where the client may compress.
+    inflation: Option<Box<Inflation>>,
     ended: bool,
 }
 
 impl Reader {
-    pub(super) fn new(limits: &MountLimits) -> Self {
+    pub(super) fn new(limits: &MountLimits, compressed: bool) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(64 << 10)
             .max_message_size(Some(limits.message_bytes_max))
             .max_frame_size(Some(limits.message_bytes_max));
-        Self { machine: WebSocketContext::new(Role::Server, Some(config)), scan: Scan::new(limits), ended: false }
+        let machine = WebSocketContext::new(Role::Server, Some(config));
+        let inflation = compressed.then(|| Box::new(Inflation::new(limits)));
+        Self { machine, scan: Scan::new(limits), inflation, ended: false }
     }
 
     /// Takes bytes in and puts out the messages they complete; returns what the protocol itself answers (pongs).
@@ -94,9 +102,24 @@ impl Reader {
         if self.ended {
             return Bytes::new();
         }
-        let excess = self.scan.follow(bytes).err();
-        let within = excess.map_or(bytes, |excess| &bytes[..excess.before]);
-        let mut wire = Wire { input: within, output: Vec::new() };
+        let Some(mut inflation) = self.inflation.take() else {
+            let excess = self.scan.follow(bytes).err();
+            let within = excess.map_or(bytes, |excess| &bytes[..excess.before]);
+            return self.feed(within, excess.map(|excess| excess.close), into);
+        };
+        PLAIN.with_borrow_mut(|plain| {
+            plain.clear();
+            let close = inflation.follow(&mut self.scan, bytes, plain).err();
+            self.inflation = Some(inflation);
+            let replies = self.feed(plain, close, into);
+            plain.shrink_to(SCRATCH_BYTES_MAX);
+            replies
+        })
+    }
+
+    /// Hands bytes to the protocol machine, and ends after them if there is a reason.
+    fn feed(&mut self, bytes: &[u8], close: Option<Close>, into: &mut VecDeque<Inbound>) -> Bytes {
+        let mut wire = Wire { input: bytes, output: Vec::new() };
         loop {
             match self.step(&mut wire, into) {
                 ControlFlow::Continue(()) => {}
@@ -111,9 +134,9 @@ impl Reader {
             self.end(Close::NORMAL, into);
         }
         if !self.ended
-            && let Some(excess) = excess
+            && let Some(close) = close
         {
-            self.end(excess.close, into);
+            self.end(close, into);
         }
         wire.output.into()
     }
@@ -136,7 +159,18 @@ impl Reader {
 
     fn end(&mut self, close: Close, into: &mut VecDeque<Inbound>) {
         self.ended = true;
+        self.inflation = None;
         into.push_back(Inbound::Close(close));
+    }
+
+    /// Whether there is something to read before the socket is.
+    pub(super) fn has_left(&self) -> bool {
+        self.inflation.as_ref().is_some_and(|inflation| inflation.has_left())
+    }
+
+    /// What was read and had to wait; it is to be read again.
+    pub(super) fn take_left(&mut self) -> Bytes {
+        self.inflation.as_mut().map_or_else(Bytes::new, |inflation| inflation.take_left())
     }
 
     /// Whether a message has begun and not ended.

@@ -4,6 +4,7 @@
 
 use crate::limits::MountLimits;
 use crate::protocol::close::Close;
+use crate::protocol::frame::RSV1;
 
 /// Where in the stream of frames the last byte was.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(super) struct Scan {
     fragments_max: u32,
     /// Frames of the current message so far; 0 between messages.
     fragments: u32,
+    /// Whether the current message is compressed: DEFLATE makes some messages larger.
+    is_compressed: bool,
     /// Bytes of the current message that its headers announced so far.
     message_bytes: u64,
     /// Bytes of the current frame's payload still to come.
@@ -19,6 +22,16 @@ pub(super) struct Scan {
     /// Bytes of a header that is not complete.
     header: [u8; 14],
     header_len: u8,
+}
+
+/// What [`Scan::step`] took.
+pub(super) enum Part<'a> {
+    /// Some of a header, which is not complete.
+    None,
+    /// What a whole header is made of.
+    Header(&'a [u8]),
+    /// Some of the payload.
+    Payload(&'a [u8]),
 }
 
 /// What a client did wrong, and where.
@@ -36,6 +49,7 @@ impl Scan {
             message_bytes_max: limits.message_bytes_max as u64,
             fragments_max: limits.message_fragments_max,
             fragments: 0,
+            is_compressed: false,
             message_bytes: 0,
             payload_left: 0,
             header: [0; 14],
@@ -48,27 +62,41 @@ impl Scan {
     /// # Errors
     /// At the header of a frame with which its message has too many fragments, or becomes too large.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), Excess> {
-        let (mut at, mut before) = (0, 0);
-        while at < bytes.len() {
-            if self.payload_left > 0 {
-                let skip = self.payload_left.min((bytes.len() - at) as u64);
-                self.payload_left -= skip;
-                at += skip as usize;
-                continue;
+        let (mut rest, mut before) = (bytes, 0);
+        while !rest.is_empty() {
+            if !self.is_in_frame() {
+                before = bytes.len() - rest.len();
             }
-            if self.header_len == 0 {
-                before = at;
-            }
-            self.header[self.header_len as usize] = bytes[at];
-            self.header_len += 1;
-            at += 1;
-            if let Some(payload) = self.complete_header() {
-                self.header_len = 0;
-                self.payload_left = payload;
-                self.frame(payload).map_err(|close| Excess { before, close })?;
-            }
+            self.step(&mut rest).map_err(|close| Excess { before, close })?;
         }
         Ok(())
+    }
+
+    /// Takes the next part off the beginning of some bytes.
+    ///
+    /// # Errors
+    /// At the same headers.
+    #[inline]
+    pub(super) fn step<'s, 'b: 's>(&'s mut self, bytes: &mut &'b [u8]) -> Result<Part<'s>, Close> {
+        if self.payload_left > 0 {
+            let length = self.payload_left.min(bytes.len() as u64);
+            self.payload_left -= length;
+            let (part, rest) = bytes.split_at(length as usize);
+            *bytes = rest;
+            return Ok(Part::Payload(part));
+        }
+        while let Some((byte, rest)) = bytes.split_first() {
+            self.header[self.header_len as usize] = *byte;
+            self.header_len += 1;
+            *bytes = rest;
+            if let Some(payload) = self.complete_header() {
+                let length = std::mem::take(&mut self.header_len) as usize;
+                self.payload_left = payload;
+                self.frame(payload)?;
+                return Ok(Part::Header(&self.header[..length]));
+            }
+        }
+        Ok(Part::None)
     }
 
     /// Counts a frame, whose header is complete. Control frames come between fragments and belong to no message.
@@ -77,12 +105,16 @@ impl Scan {
         if control {
             return Ok(());
         }
+        if self.fragments == 0 {
+            self.is_compressed = first & RSV1 != 0;
+        }
         self.fragments += 1;
         self.message_bytes = self.message_bytes.saturating_add(payload);
         if self.fragments > self.fragments_max {
             return Err(Close::FRAGMENTS);
         }
-        if self.message_bytes > self.message_bytes_max {
+        let slack = if self.is_compressed { slack(self.message_bytes_max) } else { 0 };
+        if self.message_bytes > self.message_bytes_max.saturating_add(slack) {
             return Err(Close::TOO_BIG);
         }
         if first & 0x80 != 0 {
@@ -110,10 +142,21 @@ impl Scan {
         Some(if extended == 0 { u64::from(self.header[1] & 0x7F) } else { number(&self.header[2..2 + extended]) })
     }
 
+    /// Whether a frame has begun and not ended.
+    pub(super) fn is_in_frame(&self) -> bool {
+        self.header_len > 0 || self.payload_left > 0
+    }
+
     /// Whether a message or a frame has begun and not ended.
     pub(super) fn is_in_message(&self) -> bool {
-        self.header_len > 0 || self.payload_left > 0 || self.fragments > 0
+        self.is_in_frame() || self.fragments > 0
     }
+}
+
+/// By how many bytes DEFLATE may make a message of this length larger. Zlib's own bound, with the least memory, is an eighth and
+/// a little; usually it is 5 bytes in 16 KiB.
+fn slack(length: u64) -> u64 {
+    length / 4 + 64
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ impl Plan {
 
     /// Sends. Channels of more than one chunk of members are sent in parallel; all is handed over when this returns.
     pub async fn send(self) {
+        if let Some(compression) = self.selections.iter().find_map(|(outbox, _)| outbox.compression()) {
+            let compressed = self.selections.iter().filter(|(outbox, _)| outbox.compression().is_some());
+            self.burst.deflate_private(compression, compressed.flat_map(|(_, slices)| slices));
+        }
         for (outbox, slices) in &self.selections {
             outbox.send_slices(&self.burst, slices);
             let parts = || slices.iter().map(|slice| self.burst.frames(slice));

@@ -8,8 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::protocol::burst::BurstBuilder;
+use crate::protocol::deflate::{Compression, inflate};
 use crate::protocol::event::MemberId;
-use crate::protocol::frame::{Audience, Delivery, Payload};
+use crate::protocol::frame::{Audience, Delivery, Payload, RSV1, frame_len, header_len};
 use crate::protocol::identity::Identity;
 
 struct Room {
@@ -19,7 +20,7 @@ struct Room {
 }
 
 impl Room {
-    /// A room of members 0, 1, 2 …; member `n` belongs to user `u{n % 2}`.
+    /// A room of members 0, 1, 2 …; member `n` belongs to user `u{n % 2}`, and those with odd numbers negotiated compression.
     async fn of(count: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut room = Self { listener, roster: Roster::default(), clients: Vec::new() };
@@ -36,19 +37,25 @@ impl Room {
         let (server, _) = self.listener.accept().await.unwrap();
         self.clients.push(client);
         let identity = Identity::new("default", &format!("u{}", number % 2), "", "{}", None);
-        Recipient { member: MemberId(number), identity, outbox: Arc::new(Outbox::new(server, 1 << 20)) }
+        let compression = (number % 2 == 1).then(Compression::default);
+        let outbox = Outbox::new(server, 1 << 20).compressing(compression);
+        Recipient { member: MemberId(number), identity, outbox: Arc::new(outbox) }
     }
 
-    /// What every client got, once all outboxes are gone.
-    async fn received(mut self, plan: Plan) -> Vec<String> {
+    /// What every client got, once all outboxes are gone: payloads of one letter.
+    async fn received(self, plan: Plan) -> Vec<String> {
+        let letters = |bytes: Vec<u8>| bytes.chunks(3).map(|frame| char::from(frame[2])).collect();
+        self.received_bytes(plan).await.into_iter().map(letters).collect()
+    }
+
+    async fn received_bytes(mut self, plan: Plan) -> Vec<Vec<u8>> {
         plan.send().await;
         self.roster = Roster::default();
         let mut all = Vec::new();
         for mut client in self.clients {
             let mut bytes = Vec::new();
             client.read_to_end(&mut bytes).await.unwrap();
-            // Payloads are one letter: header, length, letter.
-            all.push(bytes.chunks(3).map(|frame| char::from(frame[2])).collect());
+            all.push(bytes);
         }
         all
     }
@@ -81,6 +88,55 @@ async fn each_audience_gets_its_frames_in_the_order_of_the_effects() {
     let plan = plan(burst, &room.roster, &[]);
 
     assert_eq!(room.received(plan).await, ["abde", "ace", "abde", "abce"]);
+}
+
+/// The payloads a client got, and how many of them were compressed.
+fn payloads(mut bytes: &[u8]) -> (Vec<String>, usize) {
+    let (mut texts, mut compressed) = (Vec::new(), 0);
+    while !bytes.is_empty() {
+        let (frame, rest) = bytes.split_at(frame_len(bytes));
+        let mut payload = frame[header_len(frame)..].to_vec();
+        if frame[0] & RSV1 != 0 {
+            let mut plain = Vec::new();
+            inflate(&mut payload, 1 << 20, &mut plain).unwrap();
+            payload = plain;
+            compressed += 1;
+        }
+        texts.push(String::from_utf8(payload).unwrap());
+        bytes = rest;
+    }
+    (texts, compressed)
+}
+
+/// Law: whoever negotiated compression gets the same frames in the same order as all others, the large ones compressed.
+#[tokio::test]
+async fn members_with_and_without_compression_get_the_same_frames() {
+    let room = Room::of(6).await;
+    let (large, small) = (|letter: &str| letter.repeat(1_000), |letter: &str| letter.to_owned());
+    let mut builder = BurstBuilder::default();
+    for (text, audience) in [
+        (large("a"), Audience::All),
+        (small("b"), Audience::Except(MemberId(1))),
+        (large("c"), only(&[1, 2])),
+        (large("d"), only(&[2])),
+        (small("e"), only(&[3])),
+        (large("f"), Audience::User("u1".into())),
+        (large("g"), Audience::Except(MemberId(3))),
+    ] {
+        builder.push(0, &Payload::text(text), audience, Delivery::HIGH);
+    }
+
+    let plan = plan(builder.finish(), &room.roster, &[]);
+    let received = room.received_bytes(plan).await;
+
+    let expected = ["abg", "acfg", "abcdg", "abef", "abg", "abfg"];
+    for ((bytes, letters), member) in received.iter().zip(expected).zip(0..) {
+        let (texts, compressed) = payloads(bytes);
+        let first: String = texts.iter().filter_map(|text| text.chars().next()).collect();
+        assert_eq!(first, letters, "member {member}");
+        let larges = texts.iter().filter(|text| text.len() == 1_000).count();
+        assert_eq!(compressed, if member % 2 == 1 { larges } else { 0 }, "member {member}");
+    }
 }
 
 #[tokio::test]

@@ -180,6 +180,7 @@ fn own(wire: &Bytes, range: Range<usize>) -> Bytes {
 mod tests {
     use super::*;
     use crate::protocol::burst::BurstBuilder;
+    use crate::protocol::deflate::Compression;
     use crate::protocol::frame::{Audience, Payload};
 
     fn frames(priority: Priority, conflate: Option<&str>, lengths: &[usize]) -> Frames {
@@ -198,8 +199,11 @@ mod tests {
     /// Goal: wherever a burst is cut, and whatever is written later, what remains is the rest of it, and it is counted right.
     #[test]
     fn the_rest_of_a_burst_is_queued_wherever_it_was_cut() {
-        for conflate in [None, Some("key of one frame")] {
+        let (one, compression) = (Some("key of one frame"), Compression { bytes_min: 100, ..Compression::default() });
+        for (conflate, compressed) in [(None, false), (one, false), (None, true), (one, true)] {
             let all = frames(Priority::Low, conflate, &[1, 200, 0, 70_000, 5]);
+            let all = if compressed { all.deflated(compression).clone() } else { all };
+            assert_eq!(all.wire.len() < 1_000, compressed);
             for first in (0..all.wire.len()).filter(|at| *at < 300 || all.wire.len() - at < 300) {
                 let range = if conflate.is_some() { 1..2 } else { 0..5 };
                 let bytes = all.bytes(&range);

@@ -8,8 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::protocol::burst::BurstBuilder;
+use crate::protocol::deflate::inflate;
 use crate::protocol::event::MemberId;
-use crate::protocol::frame::{Audience, Payload, Priority, encode_payload};
+use crate::protocol::frame::{Audience, Payload, Priority, RSV1, encode_payload};
 
 /// More than the kernel's buffers hold on loopback.
 const FILL_BYTES: usize = 16 << 20;
@@ -56,13 +57,19 @@ async fn read_all(outbox: Arc<Outbox>, mut client: TcpStream) -> Vec<(u8, Bytes)
     let mut bytes = bytes.freeze();
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let opcode = bytes.get_u8() & 0x0F;
+        let first = bytes.get_u8();
         let len = match bytes.get_u8() {
             126 => usize::from(bytes.get_u16()),
             127 => bytes.get_u64() as usize,
             len => usize::from(len),
         };
-        frames.push((opcode, bytes.split_to(len)));
+        let mut payload = bytes.split_to(len);
+        if first & RSV1 != 0 {
+            let mut plain = Vec::new();
+            inflate(&mut payload.to_vec(), FILL_BYTES, &mut plain).unwrap();
+            payload = plain.into();
+        }
+        frames.push((first & 0x0F, payload));
     }
     frames
 }
@@ -135,6 +142,42 @@ async fn low_priority_is_shed_first_then_normal_and_it_is_counted() {
 
     assert_eq!(texts(&frames)[sent..], [text("high1"), text("high2"), text("high3")]);
     assert_eq!(shed.take_shed(), 3);
+}
+
+/// Law: what waits for a client that negotiated compression waits compressed, is counted so, and is conflated and shed by the
+/// same rules.
+#[tokio::test]
+async fn compressed_frames_wait_under_the_same_rules() {
+    let (outbox, client) = pair(FILL_BYTES).await;
+    let sent = fill(&outbox, 10_000);
+    let room = outbox.bytes_waiting() + 5_000;
+    let outbox = Outbox { bytes_max: room, ..Arc::into_inner(outbox).unwrap() };
+    let outbox = Arc::new(outbox.compressing(Some(Compression::default())));
+    let text = |name: &str| format!("{name}{}", "_".repeat(100_000));
+    let mut builder = BurstBuilder::default();
+    let low = delivery(Priority::Low, None);
+    for (name, audience) in
+        [("one", Audience::All), ("mine", Audience::Only([MemberId(1)].into())), ("two", Audience::All)]
+    {
+        builder.push(0, &Payload::text(text(name)), audience, low.clone());
+    }
+    let burst = builder.finish();
+    outbox.send_slices(&burst, &[Slice::Shared(0..1), Slice::Private(0..1), Slice::Shared(1..2)]);
+    outbox.send_frames(&burst.shared);
+    for number in 0..5 {
+        outbox.send(frame(&text(&format!("a{number}"))), delivery(Priority::Normal, Some("a")));
+    }
+    assert!(outbox.bytes_waiting() < room, "each of them takes some hundred bytes");
+    let noise: Bytes = std::iter::repeat_with(rand::random::<u8>).take(4_200).collect();
+    outbox.send(encode_payload(&Payload::Binary(noise.clone())), Delivery::HIGH);
+    outbox.close_with(1000, "");
+
+    let frames = read_all(outbox, client).await;
+
+    let waited: Vec<&str> = texts(&frames).split_off(sent);
+    let expected = [text("two"), text("a4")];
+    assert!(waited.ends_with(&[&*expected[0], &*expected[1]]) && waited.len() < 6, "the oldest low ones were shed");
+    assert_eq!(frames[frames.len() - 2], (2, noise));
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! The frames of a batch: encoded once, for all who receive them. Frames for everybody lie one after another in one buffer, so
-//! that a member who gets all of them is sent that buffer as it is; frames for some lie in a second one.
+//! that a member who gets all of them is sent that buffer as it is; frames for some lie in a second one. Their compressed form is
+//! made when the first member needs it, once for all.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::frame::{Audience, Delivery, Payload, encode};
+use crate::protocol::deflate::{self, Compression};
+use crate::protocol::frame::{Audience, Delivery, Payload, RSV1, encode, encode_first, header_len};
 
 /// Frames one after another, with what may happen to each when a reader is slow.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct Frames {
     pub ends: Vec<u32>,
     /// How each is delivered.
     pub deliveries: Deliveries,
+    /// The same frames, compressed where that makes them smaller; within it, `None` if it makes none smaller.
+    deflated: OnceLock<Option<Box<Frames>>>,
 }
 
 /// How the frames of [`Frames`] are delivered.
@@ -36,7 +41,8 @@ impl Default for Deliveries {
 impl Frames {
     /// One frame.
     pub fn one(wire: Bytes, delivery: Delivery) -> Self {
-        Self { ends: vec![wire.len() as u32], wire, deliveries: Deliveries::Each(vec![delivery]) }
+        let (ends, deliveries) = (vec![wire.len() as u32], Deliveries::Each(vec![delivery]));
+        Self { wire, ends, deliveries, deflated: OnceLock::new() }
     }
 
     /// How many frames.
@@ -65,6 +71,41 @@ impl Frames {
             Deliveries::Alike(delivery) => delivery,
             Deliveries::Each(each) => each.get(frame as usize).unwrap_or(&Delivery::HIGH),
         }
+    }
+
+    /// These frames for members who negotiated compression: as many, and delivered alike. Members of several mounts may share
+    /// them, then they are compressed as the mount of the first one says.
+    pub fn deflated(&self, compression: Compression) -> &Self {
+        self.deflated.get_or_init(|| self.deflate(compression, |_| true)).as_deref().unwrap_or(self)
+    }
+
+    /// Compresses the frames that are wanted, and leaves the others as they are. `None` if none becomes smaller.
+    fn deflate(&self, compression: Compression, wanted: impl Fn(u32) -> bool) -> Option<Box<Self>> {
+        let frame = |index: u32| &self.wire[self.bytes(&(index..index + 1))];
+        let is_worth_it = |index: u32| {
+            let frame = frame(index);
+            let is_data = frame.first().is_some_and(|first| first & 0x08 == 0);
+            is_data && frame.len() - header_len(frame) >= compression.bytes_min as usize && wanted(index)
+        };
+        if !(0..self.len()).any(is_worth_it) {
+            return None;
+        }
+        let mut any = false;
+        let mut wire = BytesMut::new();
+        let mut ends = Vec::with_capacity(self.ends.len());
+        for index in 0..self.len() {
+            let frame = frame(index);
+            let payload = &frame[header_len(frame)..];
+            let encode = |small: &[u8]| encode_first(frame[0] | RSV1, small, &mut wire);
+            let shrunk = is_worth_it(index).then(|| deflate::deflate(compression.level, payload, encode));
+            match shrunk.flatten() {
+                Some(()) => any = true,
+                None => wire.extend_from_slice(frame),
+            }
+            ends.push(wire.len() as u32);
+        }
+        let (wire, deliveries) = (wire.freeze(), self.deliveries.clone());
+        any.then(|| Box::new(Self { wire, ends, deliveries, deflated: OnceLock::new() }))
     }
 }
 
@@ -105,6 +146,21 @@ impl Burst {
             Slice::Private(frames) => (&self.private, frames.clone()),
         }
     }
+
+    /// Compresses the private frames that members who negotiated it get. Otherwise the first of them would have all private
+    /// frames compressed, though most are for somebody else.
+    pub fn deflate_private<'a>(&self, compression: Compression, slices: impl Iterator<Item = &'a Slice>) {
+        let mut wanted = vec![false; self.private.len() as usize];
+        for slice in slices {
+            if let Slice::Private(frames) = slice
+                && let Some(frames) = wanted.get_mut(frames.start as usize..frames.end as usize)
+            {
+                frames.fill(true);
+            }
+        }
+        let wanted = |frame: u32| wanted.get(frame as usize) == Some(&true);
+        self.private.deflated.get_or_init(|| self.private.deflate(compression, wanted));
+    }
 }
 
 /// A [`Burst`] being made.
@@ -142,7 +198,7 @@ impl FramesBuilder {
     }
 
     fn finish(self) -> Frames {
-        Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries }
+        Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries, deflated: OnceLock::new() }
     }
 }
 
@@ -198,5 +254,74 @@ mod tests {
             builder.push(0, &Payload::text("a"), Audience::All, delivery(Priority::Low, Some("x")));
         }
         assert!(matches!(builder.finish().shared.deliveries, Deliveries::Each(each) if each.len() == 2));
+    }
+
+    /// Law: the compressed form has the same frames by the same numbers, compressed where that is worth it, and is made once.
+    #[test]
+    fn frames_are_compressed_where_that_makes_them_smaller() {
+        let mut noise = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        });
+        let payloads = [
+            Payload::text("x".repeat(255)),
+            Payload::text("x".repeat(256)),
+            Payload::Binary(noise.take(1_000).collect()),
+            Payload::Binary(vec![7; 70_000].into()),
+        ];
+        let mut builder = BurstBuilder::default();
+        for (payload, number) in payloads.iter().zip(0..) {
+            let key = format!("{number}");
+            builder.push(0, payload, Audience::All, delivery(Priority::Low, Some(&key)));
+        }
+        let plain = builder.finish().shared;
+
+        let deflated = plain.deflated(Compression::default());
+
+        assert!(std::ptr::eq(deflated, plain.deflated(Compression::default())));
+        assert_eq!((deflated.len(), &deflated.deliveries), (4, &plain.deliveries));
+        let frame = |frames: &Frames, index: u32| frames.wire.slice(frames.bytes(&(index..index + 1)));
+        for (index, first) in [(1, 0xC1), (3, 0xC2)] {
+            let (small, large) = (frame(deflated, index), frame(&plain, index));
+            assert_eq!(small[0], first);
+            assert!(small.len() < large.len() / 4);
+            let (mut inflated, mut payload) = (Vec::new(), small[header_len(&small)..].to_vec());
+            deflate::inflate(&mut payload, 70_000, &mut inflated).unwrap();
+            assert_eq!(inflated, large[header_len(&large)..]);
+        }
+        for index in [0, 2] {
+            assert_eq!(frame(deflated, index), frame(&plain, index));
+        }
+    }
+
+    #[test]
+    fn what_compression_makes_no_smaller_stays_as_it_is() {
+        let all = Compression { bytes_min: 0, ..Compression::default() };
+        let close = Frames::one(Bytes::from_static(b"\x88\x0a\x03\xE8xxxxxxxx"), Delivery::HIGH);
+        let pings = Frames::one(Bytes::from([[0x89, 0x7D].to_vec(), vec![7; 125]].concat().repeat(9)), Delivery::HIGH);
+        let nothing = Frames::one(Bytes::from_static(b"\x81\x00"), Delivery::HIGH);
+        for frames in [close, pings, nothing, Frames::default()] {
+            assert!(std::ptr::eq(frames.deflated(all), &raw const frames));
+        }
+    }
+
+    /// Goal: of many private frames only those are compressed that somebody gets compressed.
+    #[test]
+    fn private_frames_are_compressed_only_for_those_who_want_that() {
+        let mut builder = BurstBuilder::default();
+        for member in 0..10 {
+            let audience = Audience::Only([MemberId(member)].into());
+            builder.push(0, &Payload::text("x".repeat(1_000)), audience, delivery(Priority::Low, None));
+        }
+        let burst = builder.finish();
+        let slices = [Slice::Private(2..4), Slice::Shared(0..0), Slice::Private(7..8)];
+
+        burst.deflate_private(Compression::default(), slices.iter());
+
+        let deflated = burst.private.deflated(Compression::default());
+        let compressed = (0..10).filter(|frame| deflated.wire[deflated.start(*frame)] & RSV1 != 0);
+        assert_eq!(compressed.collect::<Vec<_>>(), [2, 3, 7]);
+        assert_eq!(deflated.bytes(&(9..10)).len(), burst.private.bytes(&(9..10)).len());
     }
 }

@@ -75,10 +75,18 @@ pub enum Opcode {
     Ping = 0x9,
 }
 
+/// In a frame's first byte: its message is compressed (RFC 7692 §6).
+pub const RSV1: u8 = 0x40;
+
 /// Appends a whole, unmasked frame (RFC 6455 §5.2) to `wire`.
 pub fn encode(opcode: Opcode, payload: &[u8], wire: &mut BytesMut) {
+    encode_first(0x80 | opcode as u8, payload, wire);
+}
+
+/// The same with any first byte.
+pub fn encode_first(first: u8, payload: &[u8], wire: &mut BytesMut) {
     wire.reserve(HEADER_BYTES_MAX + payload.len());
-    wire.put_u8(0x80 | opcode as u8);
+    wire.put_u8(first);
     match payload.len() {
         len @ 0..=125 => wire.put_u8(len as u8),
         len @ 126..=0xFFFF => {
@@ -91,6 +99,16 @@ pub fn encode(opcode: Opcode, payload: &[u8], wire: &mut BytesMut) {
         }
     }
     wire.extend_from_slice(payload);
+}
+
+/// Length of the header of a frame made by [`encode`].
+pub fn header_len(frame: &[u8]) -> usize {
+    match frame {
+        [_, 126, ..] => 4,
+        [_, 127, ..] => 10,
+        _ => 2,
+    }
+    .min(frame.len())
 }
 
 /// Length of the whole frame that begins `wire`, made by [`encode`]; of what is no whole frame, the length of `wire`.
@@ -173,7 +191,7 @@ mod tests {
         for (len, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let frame = encode_payload(&Payload::Binary(vec![7; len].into()));
             assert_eq!((frame.len(), frame_len(&[&frame[..], &frame[..]].concat())), (header + len, header + len));
-            assert_eq!(frame[0], 0x82);
+            assert_eq!((frame[0], header_len(&frame)), (0x82, header));
         }
     }
 

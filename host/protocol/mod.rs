@@ -3,6 +3,7 @@
 pub mod burst;
 pub mod capability;
 pub mod close;
+pub mod deflate;
 pub mod event;
 pub mod frame;
 pub mod identity;

@@ -25,7 +25,8 @@ use crate::telemetry::{self, wall_ms};
 /// Accepts or refuses an upgrade. What follows runs in a task of its own, once the answer is sent.
 pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Response<Body> {
     let mount = found.mount;
-    let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts)) {
+    let compress = mount.endpoint.compression.is_some();
+    let accepted = match handshake::accept(parts, mount.gate.subprotocol(parts), compress) {
         Ok(response) => response.map(|()| Body::empty()),
         Err(error) => return handshake_refusal(found, error),
     };
@@ -59,7 +60,9 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let Some(arrival) = logic.census.connect(&identity, user_max) else {
         return found.refusal(StatusCode::TOO_MANY_REQUESTS, "the user has as many connections as it may");
     };
-    let opening = Opening { site: Arc::clone(site), mount: Arc::clone(mount), identity, arrival, channel, quiet, slot };
+    let compressed = accepted.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
+    let (site, mount) = (Arc::clone(site), Arc::clone(mount));
+    let opening = Opening { site, mount, compressed, identity, arrival, channel, quiet, slot };
     telemetry::spawn("upgrade", opening.run(on_upgrade));
     accepted
 }
@@ -77,6 +80,7 @@ fn handshake_refusal(found: &Match<'_>, error: HandshakeError) -> Response<Body>
 struct Opening {
     site: Arc<Site>,
     mount: Arc<MountPoint>,
+    compressed: bool,
     identity: Identity,
     arrival: Arrival,
     channel: Option<ChannelName>,
@@ -86,14 +90,14 @@ struct Opening {
 
 impl Opening {
     async fn run(self, on_upgrade: OnUpgrade) {
-        let Self { site, mount, identity, arrival, channel, quiet, slot } = self;
+        let Self { site, mount, compressed, identity, arrival, channel, quiet, slot } = self;
         let endpoint = Arc::clone(&mount.endpoint);
         let hub = Arc::clone(&site.hub);
         drop((site, mount));
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
             return endpoint.logic.census.disconnect(&identity, None);
         };
-        let opened = Opened { stream, early, identity, arrival, endpoint, channel, quiet };
+        let opened = Opened { stream, early, compressed, identity, arrival, endpoint, channel, quiet };
         // A task of its own, so that nothing of this one stays for as long as the connection.
         telemetry::spawn("connection", connection::run(&hub, opened, (slot, socket_slot)));
     }

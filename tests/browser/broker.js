@@ -20,13 +20,15 @@ export class Broker {
   #process = null;
   #listen = '127.0.0.1:0';
   #log = '';
+  #flags = [];
 
   /** The broker's address, `http://127.0.0.1:PORT`; the same after a restart. */
   url = null;
 
-  /** Starts one with an empty data folder. */
-  static async start() {
+  /** Starts one with an empty data folder, and with more flags. */
+  static async start(...more) {
     const broker = new Broker();
+    broker.#flags = more;
     broker.#data = await mkdtemp(path.join(tmpdir(), 'hotbay-browser-'));
     await broker.start();
     return broker;
@@ -34,7 +36,7 @@ export class Broker {
 
   /** Starts the process and waits until it listens; after `kill` with the same data on the same port. */
   async start() {
-    const flags = ['--config', 'examples/hotbay.toml', '--data-dir', this.#data, '--listen', this.#listen, ...FAST];
+    const flags = ['--config', 'examples/hotbay.toml', '--data-dir', this.#data, '--listen', this.#listen, ...FAST, ...this.#flags];
     const child = spawn(program, ['serve', ...flags], { cwd: root, env: { PATH: process.env.PATH }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     child.stderr.on('data', (data) => { this.#log += data; });

@@ -157,6 +157,7 @@ impl Inside {
             evict: false,
             heartbeat_interval_ms: 60_000,
             heartbeat_timeout_ms: 60_000,
+            compression: None,
             user_rates: UserRates::new(None),
         };
         let hub = Arc::new(Hub::new(Arc::clone(&directory)));
@@ -173,6 +174,7 @@ impl Inside {
         let name = |name: &str| ChannelName::new("default", &format!("fixture:{name}")).expect("a name");
         let opened = Opened {
             stream,
+            compressed: false,
             early: Bytes::new(),
             identity,
             arrival,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod command_line;
+mod compression;
 mod doors;
 mod farewell;
 mod frames;

@@ -369,6 +369,7 @@ fn finish(name: String, settings: MountSettings, channels: Vec<ChannelPattern>) 
         origins: settings.origins,
         subprotocols: settings.subprotocols,
         heartbeat: settings.heartbeat,
+        compression: settings.compression,
         limits: settings.limits,
         on_excess: settings.on_excess,
         durability: settings.durability,

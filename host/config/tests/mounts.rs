@@ -52,6 +52,14 @@ fn mounts_refer_only_to_what_there_is() {
             mount("auth = { tokens = [\"body\"] }"),
             "hotbay.toml:7: mount.chat.auth.tokens[0] = \"body\": \"body\" is no token source",
         ),
+        (
+            mount("compression.level = 10"),
+            "hotbay.toml:7: mount.chat.compression.level = 10: must be from 1, the fastest",
+        ),
+        (
+            mount("compression.level = 0"),
+            "hotbay.toml:7: mount.chat.compression.level = 0: must be from 1, the fastest",
+        ),
         (mount("subprotocols = [\"a b\"]"), "hotbay.toml:7: mount.chat.subprotocols[0] = \"a b\": must be a token"),
     ];
     for (setup, expected) in cases {
