@@ -96,7 +96,7 @@ async fn tenant_and_user_must_be_those_of_the_token() {
 async fn an_event_reaches_the_tenant_with_its_fields() {
     let broker = setup().start();
     let (mut ann, mut bob) = (join(&broker, "ann").await, join(&broker, "bob").await);
-    let data = json!({ "n": 12345678901234567_u64, "nested": { "list": [1, null, "\u{1F600}"] } });
+    let data = json!({ "n": 12_345_678_901_234_567_u64, "nested": { "list": [1, null, "\u{1F600}"] } });
 
     ann.send(json!({ "type": "custom_event", "data": data })).await;
 

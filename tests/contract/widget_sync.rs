@@ -150,7 +150,7 @@ async fn an_update_is_acknowledged_and_told_to_the_others() {
     let broker = setup().start();
     let (mut ann, mut bob, mut stranger) =
         (join(&broker, "ann").await, join(&broker, "bob").await, join(&broker, "cleo").await);
-    let payload = json!({ "widgetId": "w1", "data": { "title": "Sales", "value": 12345678901234567_u64 } });
+    let payload = json!({ "widgetId": "w1", "data": { "title": "Sales", "value": 12_345_678_901_234_567_u64 } });
 
     let ack = ask(&mut ann, "ann", "WIDGET_UPDATE", payload.clone()).await;
 
