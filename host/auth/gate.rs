@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::Deserialize;
 
 use super::identity::from_claims;
-use super::{AuthError, Key, Stated, StatedSource, TokenSource, request, token};
+use super::{AuthError, Key, Stated, StatedSource, TokenSource, Wish, request, token};
 use crate::protocol::identity::Identity;
 
 /// How a mount tells who connects (`auth` in its configuration).
@@ -117,7 +117,7 @@ impl Gate {
     ///
     /// # Errors
     /// See [`AuthError`]; its message may be shown to the client.
-    pub fn authenticate(&self, request: &Parts, now_ms: u64) -> Result<Identity, AuthError> {
+    pub fn authenticate(&self, request: &Parts, wish: Wish, now_ms: u64) -> Result<Identity, AuthError> {
         if let Some(anonymous) = &self.anonymous {
             self.check_origin(request, false)?;
             return Ok(anonymous.clone());
@@ -131,7 +131,7 @@ impl Gate {
                 return self.verify(&token, now_ms);
             }
         }
-        if let Some(believed) = self.believe(request) {
+        if let Some(believed) = self.believe(request, wish) {
             return believed;
         }
         self.check_origin(request, false)?;

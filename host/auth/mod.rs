@@ -15,7 +15,7 @@ pub use error::AuthError;
 pub use gate::{AuthMode, Gate, Keys, Policy};
 pub use key::{Algorithm, Key, KeyError, KeyRules, PublicKey, Secret};
 pub use request::TokenSource;
-pub use stated::{Stated, StatedSource};
+pub use stated::{Stated, StatedSource, Wish};
 pub use token::sign;
 
 #[cfg(test)]

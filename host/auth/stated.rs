@@ -1,6 +1,6 @@
 //! What a request says of itself without proof: a tenant and a user in its query, headers or cookies. With a token it must say the
 //! same as the token; without one it is believed only where a mount was told to (`insecure_user_id`, `insecure_query`), for frontends
-//! that have no tokens yet.
+//! that have no tokens yet. What stands in the query counts when a socket is opened; the query of other requests is the plugin's.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +30,22 @@ pub enum StatedSource {
     Bearer,
 }
 
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// An upgrade.
+    Socket,
+    /// An answer.
+    Response,
+}
+
+impl Wish {
+    /// Whether what a place says counts.
+    fn counts(self, source: &StatedSource) -> bool {
+        self == Self::Socket || !matches!(source, StatedSource::Query(_))
+    }
+}
+
 /// Of whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,14 +61,20 @@ impl Gate {
     ///
     /// # Errors
     /// [`AuthError::NotStated`], [`AuthError::Mismatch`], or [`AuthError::Malformed`] if a place says two things.
-    pub fn check_stated(&self, request: &Parts, identity: &Identity, must: &[Stated]) -> Result<(), AuthError> {
+    pub fn check_stated(
+        &self,
+        request: &Parts,
+        wish: Wish,
+        identity: &Identity,
+        must: &[Stated],
+    ) -> Result<(), AuthError> {
         for stated in [Stated::Tenant, Stated::User] {
             let (sources, is) = match stated {
                 Stated::Tenant => (&self.policy().stated_tenant, identity.tenant()),
                 Stated::User => (&self.policy().stated_user, identity.user()),
             };
             let mut found = false;
-            for source in sources {
+            for source in sources.iter().filter(|source| wish.counts(source)) {
                 match source.find(request)? {
                     Some(says) if says != is => return Err(AuthError::Mismatch { place: source.to_string() }),
                     Some(_) => found = true,
@@ -60,19 +82,19 @@ impl Gate {
                 }
             }
             if !found && must.contains(&stated) {
-                return Err(not_stated(sources));
+                return Err(not_stated(sources, wish));
             }
         }
         Ok(())
     }
 
     /// The identity of a request without a token, where the mount believes what it says.
-    pub(super) fn believe(&self, request: &Parts) -> Option<Result<Identity, AuthError>> {
+    pub(super) fn believe(&self, request: &Parts, wish: Wish) -> Option<Result<Identity, AuthError>> {
         let policy = self.policy();
         if policy.insecure_query {
-            return Some(self.believe_query(request));
+            return Some(self.believe_query(request, wish));
         }
-        let stated = policy.insecure_user_id.then(|| first(&policy.user_id_sources, request))?;
+        let stated = policy.insecure_user_id.then(|| first(&policy.user_id_sources, request, wish))?;
         match stated {
             Ok(Some((source, user))) => {
                 // Browsers send cookies for pages of other sites, too.
@@ -84,13 +106,13 @@ impl Gate {
         }
     }
 
-    fn believe_query(&self, request: &Parts) -> Result<Identity, AuthError> {
+    fn believe_query(&self, request: &Parts, wish: Wish) -> Result<Identity, AuthError> {
         let policy = self.policy();
         self.check_origin(request, false)?;
-        let tenant = first(&policy.stated_tenant, request)?;
-        let (tenant_source, tenant) = tenant.ok_or_else(|| not_stated(&policy.stated_tenant))?;
-        let user = first(&policy.stated_user, request)?;
-        let (user_source, user) = user.ok_or_else(|| not_stated(&policy.stated_user))?;
+        let tenant = first(&policy.stated_tenant, request, wish)?;
+        let (tenant_source, tenant) = tenant.ok_or_else(|| not_stated(&policy.stated_tenant, wish))?;
+        let user = first(&policy.stated_user, request, wish)?;
+        let (user_source, user) = user.ok_or_else(|| not_stated(&policy.stated_user, wish))?;
         check_part("tenant", &tenant).map_err(|_| AuthError::NoName { place: tenant_source.to_string() })?;
         plain(&tenant, &user, user_source)
     }
@@ -116,8 +138,9 @@ fn plain(tenant: &str, user: &str, source: &StatedSource) -> Result<Identity, Au
 fn first<'s, 'r>(
     sources: &'s [StatedSource],
     request: &'r Parts,
+    wish: Wish,
 ) -> Result<Option<(&'s StatedSource, Cow<'r, str>)>, AuthError> {
-    for source in sources {
+    for source in sources.iter().filter(|source| wish.counts(source)) {
         if let Some(found) = source.find(request)? {
             return Ok(Some((source, found)));
         }
@@ -125,8 +148,8 @@ fn first<'s, 'r>(
     Ok(None)
 }
 
-fn not_stated(sources: &[StatedSource]) -> AuthError {
-    let places: Vec<_> = sources.iter().map(ToString::to_string).collect();
+fn not_stated(sources: &[StatedSource], wish: Wish) -> AuthError {
+    let places: Vec<_> = sources.iter().filter(|source| wish.counts(source)).map(ToString::to_string).collect();
     AuthError::NotStated { places: places.join(" or ") }
 }
 

@@ -330,7 +330,7 @@ fn a_token_counts_only_where_the_mount_looks_for_it() {
     for (looked, _) in &places {
         let gate = gate_with(vec![hs_key(KeyRules::default())], sources(&[looked]), None);
         for (place, request) in &places {
-            let result = gate.authenticate(request, NOW_MS);
+            let result = gate.authenticate(request, Wish::Socket, NOW_MS);
             if place == looked {
                 assert_eq!(result.map(|i| i.user().to_owned()), Ok("ada".to_owned()), "{looked}");
             } else {
@@ -346,13 +346,13 @@ fn the_first_source_with_a_token_counts_even_if_a_later_one_is_better() {
     let good = hs256(claims());
 
     let both = request(&format!("/ws?token={good}"), &[("authorization", "Bearer a.b.c")]);
-    assert_eq!(gate.authenticate(&both, NOW_MS), Err(AuthError::Malformed));
+    assert_eq!(gate.authenticate(&both, Wish::Socket, NOW_MS), Err(AuthError::Malformed));
     let basic = request(&format!("/ws?token={good}"), &[("authorization", "Basic YTpi")]);
-    assert!(gate.authenticate(&basic, NOW_MS).is_ok());
+    assert!(gate.authenticate(&basic, Wish::Socket, NOW_MS).is_ok());
     let twice = request(&format!("/ws?token={good}&token={good}"), &[]);
-    assert_eq!(gate.authenticate(&twice, NOW_MS), Err(AuthError::Malformed));
+    assert_eq!(gate.authenticate(&twice, Wish::Socket, NOW_MS), Err(AuthError::Malformed));
     let bearer = format!("bearer  {good}");
-    assert!(gate.authenticate(&request("/ws", &[("authorization", &bearer)]), NOW_MS).is_ok());
+    assert!(gate.authenticate(&request("/ws", &[("authorization", &bearer)]), Wish::Socket, NOW_MS).is_ok());
 }
 
 #[test]
@@ -364,12 +364,12 @@ fn errors_name_the_remedy_and_never_the_token() {
         None,
     );
 
-    let missing = gate.authenticate(&request("/ws", &[]), NOW_MS).unwrap_err();
+    let missing = gate.authenticate(&request("/ws", &[]), Wish::Socket, NOW_MS).unwrap_err();
     assert_eq!(
         missing.to_string(),
         "no token: send one as \"Authorization: Bearer <JWT>\", or ?token=<JWT>, or the cookie s, or the subprotocol \"bearer.<JWT>\""
     );
-    let expired = gate.authenticate(&request(&format!("/ws?token={token}"), &[]), NOW_MS).unwrap_err();
+    let expired = gate.authenticate(&request(&format!("/ws?token={token}"), &[]), Wish::Socket, NOW_MS).unwrap_err();
     assert_eq!((expired.to_string(), expired.http_status()), ("the token has expired".to_owned(), 401));
     assert!(!format!("{expired:?}{missing:?}").contains(&token));
 }
@@ -402,9 +402,9 @@ fn a_cookie_counts_only_from_pages_of_this_host_or_the_list() {
         request("/ws", &headers)
     };
 
-    assert!(open.authenticate(&from(Some("https://chat.example"), "chat.example"), NOW_MS).is_ok());
-    assert!(open.authenticate(&from(Some("http://localhost:3000"), "localhost:3000"), NOW_MS).is_ok());
-    assert!(open.authenticate(&from(Some("https://chat.example"), "chat.example:443"), NOW_MS).is_ok());
+    assert!(open.authenticate(&from(Some("https://chat.example"), "chat.example"), Wish::Socket, NOW_MS).is_ok());
+    assert!(open.authenticate(&from(Some("http://localhost:3000"), "localhost:3000"), Wish::Socket, NOW_MS).is_ok());
+    assert!(open.authenticate(&from(Some("https://chat.example"), "chat.example:443"), Wish::Socket, NOW_MS).is_ok());
     for (origin, host) in [
         (Some("https://evil.example"), "chat.example"),
         (Some("https://chat.example.evil"), "chat.example"),
@@ -412,11 +412,19 @@ fn a_cookie_counts_only_from_pages_of_this_host_or_the_list() {
         (Some("null"), "chat.example"),
         (None, "chat.example"),
     ] {
-        assert_eq!(open.authenticate(&from(origin, host), NOW_MS), Err(AuthError::Origin), "{origin:?} {host}");
+        assert_eq!(
+            open.authenticate(&from(origin, host), Wish::Socket, NOW_MS),
+            Err(AuthError::Origin),
+            "{origin:?} {host}"
+        );
     }
-    assert!(listed.authenticate(&from(Some("https://app.example"), "chat.example"), NOW_MS).is_ok());
+    assert!(listed.authenticate(&from(Some("https://app.example"), "chat.example"), Wish::Socket, NOW_MS).is_ok());
     for origin in [Some("https://chat.example"), Some("http://app.example"), None] {
-        assert_eq!(listed.authenticate(&from(origin, "chat.example"), NOW_MS), Err(AuthError::Origin), "{origin:?}");
+        assert_eq!(
+            listed.authenticate(&from(origin, "chat.example"), Wish::Socket, NOW_MS),
+            Err(AuthError::Origin),
+            "{origin:?}"
+        );
     }
     assert_eq!(AuthError::Origin.http_status(), 403);
 }
@@ -430,9 +438,9 @@ fn a_list_of_origins_binds_browsers_and_leaves_other_clients_alone() {
     let foreign = request("/ws", &[("authorization", &bearer), ("origin", "https://evil.example")]);
     let none = request("/ws", &[("authorization", &bearer)]);
 
-    assert_eq!(listed.authenticate(&foreign, NOW_MS), Err(AuthError::Origin));
-    assert!(listed.authenticate(&none, NOW_MS).is_ok());
-    assert!(open.authenticate(&foreign, NOW_MS).is_ok());
+    assert_eq!(listed.authenticate(&foreign, Wish::Socket, NOW_MS), Err(AuthError::Origin));
+    assert!(listed.authenticate(&none, Wish::Socket, NOW_MS).is_ok());
+    assert!(open.authenticate(&foreign, Wish::Socket, NOW_MS).is_ok());
     assert_eq!(listed.authenticate_nobody(&foreign), Err(AuthError::Origin));
 }
 
@@ -440,7 +448,7 @@ fn a_list_of_origins_binds_browsers_and_leaves_other_clients_alone() {
 fn without_auth_everybody_is_anonymous() {
     let gate = gate_with(vec![], Policy { mode: AuthMode::None, ..Policy::default() }, None);
 
-    let identity = gate.authenticate(&request("/ws", &[]), NOW_MS).unwrap();
+    let identity = gate.authenticate(&request("/ws", &[]), Wish::Socket, NOW_MS).unwrap();
 
     assert_eq!(
         (identity.tenant(), identity.user(), identity.role(), identity.claims()),

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 
-use crate::auth::{AuthError, Gate};
+use crate::auth::{AuthError, Gate, Wish};
 use crate::channel::Reply;
 use crate::config::{HttpRoute, Mount, RouteAuth};
 use crate::connection::{Endpoint, handshake};
@@ -125,8 +125,8 @@ fn authenticate(found: &Match<'_>, route: &HttpRoute, parts: &Parts) -> Result<O
     let gate = &found.mount.gate;
     match route.auth {
         RouteAuth::Required => {
-            let identity = gate.authenticate(parts, wall_ms())?;
-            gate.check_stated(parts, &identity, &route.must_state)?;
+            let identity = gate.authenticate(parts, Wish::Response, wall_ms())?;
+            gate.check_stated(parts, Wish::Response, &identity, &route.must_state)?;
             Ok(Some(found.entered_by(&identity)))
         }
         RouteAuth::None => gate.authenticate_nobody(parts).map(|()| None),

@@ -9,6 +9,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::auth::Wish;
 use crate::channel::Arrival;
 use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::handshake::{self, HandshakeError};
@@ -33,8 +34,12 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
     let Some(on_upgrade) = parts.extensions.get::<OnUpgrade>().cloned() else {
         return found.refusal(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
-    let stated = |identity: &Identity| mount.gate.check_stated(parts, identity, &mount.config.auth.must_state);
-    let identity = mount.gate.authenticate(parts, wall_ms()).and_then(|identity| stated(&identity).map(|()| identity));
+    let stated =
+        |identity: &Identity| mount.gate.check_stated(parts, Wish::Socket, identity, &mount.config.auth.must_state);
+    let identity = mount
+        .gate
+        .authenticate(parts, Wish::Socket, wall_ms())
+        .and_then(|identity| stated(&identity).map(|()| identity));
     let identity = match identity {
         Ok(identity) => found.entered_by(&identity),
         Err(error) => return refuse(mount, found.auth_refusal(&error), accepted, on_upgrade, error.to_string()),

@@ -139,25 +139,23 @@ fn writes(client: u8, text: &str) -> Vec<u8> {
     update
 }
 
-/// Marks a channel with a text, by what its system's clients send; who sends it has a place in the channel.
-async fn mark(broker: &Broker, seat: &mut Client, channel: &str, path: &str, text: &str, client: u8) {
-    let (_, name) = channel.split_once('/').expect("a tenant");
+/// Marks the channel of a seat with a text, by what its system's clients send.
+async fn mark(broker: &Broker, seat: &mut Client, attempt: &Try, text: &str, client: u8) {
+    let (tenant, name) = attempt.channel.as_deref().and_then(|channel| channel.split_once('/')).expect("a channel");
     let frame = match name.split(':').next().expect("a kind") {
         "owner" => {
             // Only servers speak here, and their keys are of one tenant.
-            let tenant = channel.split('/').next().expect("a tenant");
             let key = broker.run(&["key", "create", "--tenant", tenant, "--name", &format!("k{client}")]);
             let event = json!({ "type": "booking_updated", "data": { "bookingId": text } });
             assert_eq!(broker.publish(key.trim(), name, &event).await.status, 200);
             return;
         }
         "dashboard" => {
-            let user = "ignored";
             let payload = json!({ "widgetId": text, "data": { "mark": text } });
-            json!({ "type": "WIDGET_UPDATE", "id": "m", "userId": user, "payload": payload })
+            json!({ "type": "WIDGET_UPDATE", "id": "m", "userId": attempt.person.name, "payload": payload })
         }
         "tenant" => json!({ "type": "mark", "data": { "mark": text } }),
-        "draft" if path.starts_with("/yjs") => {
+        "draft" if attempt.path.starts_with("/yjs") => {
             let update = writes(client, text);
             let mut frame = vec![0, 2, update.len() as u8];
             frame.extend(update);
@@ -214,31 +212,20 @@ async fn no_frame_crosses() {
         .map(|(number, channel)| (channel.clone(), format!("mark-{number:03}-end")))
         .collect();
     for (number, (channel, text)) in marks.iter().enumerate() {
-        // A viewer may not write.
-        let writer = seats.iter_mut().find(|(attempt, _)| {
-            attempt.channel.as_ref() == Some(channel) && attempt.person.claims["role"] != "viewer"
+        let writer = seats.iter().position(|(attempt, _)| {
+            let may_write = !channel.contains("/draft:") || attempt.person.claims["role"] != "viewer";
+            attempt.channel.as_ref() == Some(channel) && may_write
         });
-        let (attempt, client) = writer.expect("a writer");
-        let path = attempt.path.clone();
-        if channel.contains("/dashboard:") {
-            let payload = json!({ "widgetId": text, "data": { "mark": text } });
-            let frame =
-                json!({ "type": "WIDGET_UPDATE", "id": "m", "userId": attempt.person.name, "payload": payload });
-            client.send(frame).await;
-        } else {
-            mark(&broker, client, channel, &path, text, number as u8 + 1).await;
-        }
+        let writer = writer.expect("a writer");
+        let (attempt, client) = &mut seats[writer];
+        mark(&broker, client, attempt, text, number as u8 + 1).await;
         // Everybody else of the channel has it before the next one is marked.
+        let echoes = !channel.contains("/dashboard:") && !channel.contains("/draft:");
         for (index, (attempt, client)) in seats.iter_mut().enumerate() {
-            if attempt.channel.as_ref() != Some(channel) {
+            if attempt.channel.as_ref() != Some(channel) || (index == writer && !echoes) {
                 continue;
             }
-            let own = &marks.iter().find(|(known, _)| known == channel).expect("a mark").1;
-            let echoes = !channel.contains("/dashboard:") && !channel.contains("/draft:");
-            let is_writer = attempt.path == path && attempt.person.claims["role"] != "viewer";
-            if is_writer && !echoes {
-                continue;
-            }
+            let own = text;
             loop {
                 let frame = decoded(&text_of(&client.next().await));
                 let foreign = marks.iter().find(|(_, text)| text != own && frame.contains(text.as_str()));

@@ -1,5 +1,10 @@
 //! What the five systems must speak (CONTRACTS), over real sockets. A test is named by the item it proves.
-#![allow(clippy::expect_used, clippy::needless_pass_by_value, clippy::panic, reason = "a test ends at the first surprise")]
+#![allow(
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
 #![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 
 mod clients;
