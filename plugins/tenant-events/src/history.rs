@@ -130,9 +130,12 @@ impl Histories {
     /// What storing a value of this size costs at most: effects and bytes.
     pub(crate) fn cost(&self, name: &str, value_bytes: usize) -> (usize, usize) {
         let size = value_bytes + EVICTION_BYTES;
-        let full = || self.channels.get(name).is_some_and(|history| history.extent.len() >= self.events_max);
-        let evictions = if self.bytes + size as u64 > self.bytes_max { EVICTIONS_MAX } else { usize::from(full()) };
-        (2 + evictions, size + evictions * EVICTION_BYTES)
+        let over =
+            self.channels.get(name).map_or(0, |history| history.extent.len() + 1).saturating_sub(self.events_max);
+        let all_over = self.bytes + size as u64 > self.bytes_max;
+        let evictions = if all_over { EVICTIONS_MAX } else { EVICTIONS_MAX.min(over as usize) };
+        // Beside them the event, and the mark of an event channel that begins or ends.
+        (3 + evictions, size + (2 + evictions) * EVICTION_BYTES)
     }
 
     /// Stores an event, and forgets the oldest ones beyond the bounds.

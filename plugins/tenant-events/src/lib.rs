@@ -183,8 +183,7 @@ impl Plugin for TenantEvents {
 
     fn on_message(&mut self, channel: &mut Channel, message: Message) -> Result<(), Refusal> {
         let Message { member, user, payload } = message;
-        let tenant = self.tenant.clone();
-        let inbound = Inbound::parse(&payload, &tenant)?;
+        let inbound = Inbound::parse(&payload, &self.tenant)?;
         if !self.interests.knows(member) {
             // Its join was lost in a crash.
             self.enter(channel, member, &user);

@@ -42,9 +42,11 @@ impl Rows {
     /// life of the broker, perhaps, in which their ids were used before.
     pub(crate) fn restore(&mut self, interests: &mut Interests) {
         for (member, wishes) in std::mem::take(&mut self.found) {
-            match wishes.filter(|_| interests.knows(member)) {
-                Some(wishes) => drop(interests.set(member, wishes, true)),
-                None => drop(self.stale.insert(member)),
+            if interests.knows(member) {
+                // A row that cannot be read is as good as none; it is written over or deleted like any other.
+                interests.set(member, wishes.unwrap_or_default(), true);
+            } else {
+                self.stale.insert(member);
             }
         }
     }
