@@ -1,0 +1,54 @@
+//! Ids of events: version 4 UUIDs (RFC 9562) that also tell where in its channel's history an event stands, so that a page of
+//! history is found from an id by one read. 62 bits are random; the other 60 are the position, masked by those, so that ids look and
+//! spread like any others. Only this plugin reads them that way.
+
+/// Bits of the random half beside the variant.
+const RANDOM_MASK: u64 = (1 << 62) - 1;
+/// Bits of the other half beside the version.
+const POSITION_MASK: u64 = (1 << 60) - 1;
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+/// The id of the event at this position.
+pub(crate) fn encode(random: u64, position: u64) -> String {
+    let random = random & RANDOM_MASK;
+    let high = (position ^ mix(random)) & POSITION_MASK;
+    let high = (high >> 12) << 16 | 0x4000 | (high & 0xFFF);
+    let bits = u128::from(high) << 64 | u128::from(random | 1 << 63);
+    let mut text = String::with_capacity(36);
+    for nibble in (0..32).rev() {
+        if HYPHENS.contains(&text.len()) {
+            text.push('-');
+        }
+        text.push(char::from(b"0123456789abcdef"[(bits >> (nibble * 4)) as usize & 15]));
+    }
+    text
+}
+
+/// The position an id speaks of; `None` if it is no id of this plugin.
+pub(crate) fn position(id: &str) -> Option<u64> {
+    if id.len() != 36 {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for (at, byte) in id.bytes().enumerate() {
+        if HYPHENS.contains(&at) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        bits = bits << 4 | u128::from(char::from(byte).to_digit(16)?);
+    }
+    let (high, low) = ((bits >> 64) as u64, bits as u64);
+    let version_4 = high & 0xF000 == 0x4000 && low >> 62 == 0b10;
+    let masked = (high >> 16) << 12 | (high & 0xFFF);
+    version_4.then(|| (masked ^ mix(low & RANDOM_MASK)) & POSITION_MASK)
+}
+
+/// Spreads every bit over all others (the end of SplitMix64).
+pub(crate) fn mix(bits: u64) -> u64 {
+    let z = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,51 @@
+//! Refusals in the words of this protocol: the event `error` from `system`. Knows no channel: it must depend on its arguments alone,
+//! so the id is made of them, and the tenant is what the token says.
+
+use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::event::{self, Frame, Trouble};
+use crate::filter::Priority;
+use crate::id;
+use crate::names::SYSTEM;
+
+/// The claims that may name the tenant; the first that is there counts.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Claims {
+    tenant_id: Value,
+    tenant: Value,
+}
+
+/// What a client is told.
+pub(crate) fn words(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
+    if why.code == RefusalCode::Closing {
+        return None; // The close code says it all.
+    }
+    let claims: Claims = serde_json::from_str(&to.identity.claims).unwrap_or_default();
+    let tenant = if claims.tenant_id.is_null() { &claims.tenant } else { &claims.tenant_id };
+    let tenant = match tenant {
+        Value::String(tenant) => Some(tenant.clone()),
+        Value::Number(tenant) => Some(tenant.to_string()),
+        _ => None,
+    };
+    let parts = [to.identity.user.as_bytes(), frame.map_or(b"", Payload::bytes), why.message.as_bytes()];
+    let seed = parts.into_iter().fold(id::mix(to.now_ms), |seed, part| id::mix(seed ^ hash(part)));
+    let error = Frame {
+        id: &id::encode(seed, id::mix(seed)),
+        event_type: "error",
+        data: Trouble { code: event::code(why.code), message: &why.message },
+        timestamp: &event::iso8601(to.now_ms),
+        source: SYSTEM,
+        priority: Priority::Normal,
+        tenant_id: tenant.as_deref(),
+        user_id: Some(&to.identity.user),
+    };
+    serde_json::to_string(&error).ok().map(Payload::from)
+}
+
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+}

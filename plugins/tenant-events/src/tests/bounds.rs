@@ -1,0 +1,239 @@
+//! Everything has a bound, and reaching one is said in words: no batch that the host allows makes it end one.
+
+use hotbay_sdk::harness::{Harness, Outcome};
+use hotbay_sdk::{Event, LeaveReason, MemberId, RefusalCode};
+use serde_json::{Value, json};
+
+use super::{
+    Bus, answer, ask, assert_refused, body, bus, bus_with, emit, filter, join, query, request, send, subscribe,
+};
+
+/// Runs a batch that must not fault; gives how many of its events were refused as too much.
+fn run(bus: &mut Bus, events: Vec<Event>) -> (Outcome, usize) {
+    let outcome = bus.batch(events);
+    assert_eq!(outcome.faults, [""; 0]);
+    assert!(outcome.refusals.iter().all(|why| why.code == RefusalCode::Unavailable), "{:?}", outcome.refusals);
+    let refused = outcome.refusals.len();
+    (outcome, refused)
+}
+
+fn sent(bus: &Bus, by: MemberId, frame: &Value, count: usize) -> Vec<Event> {
+    (0..count).map(|_| bus.sent(by, frame.to_string())).collect()
+}
+
+/// A request with an id of its own.
+fn asked(mut request: hotbay_sdk::HttpRequest, id: u64) -> Event {
+    request.id = id;
+    Event::Request(request)
+}
+
+#[test]
+fn a_full_batch_for_two_thousand_members_with_filters_is_served() {
+    let mut bus = bus();
+    let members: Vec<MemberId> = (0..2_000).map(|number| join(&mut bus, &number.to_string())).collect();
+    filter(&mut bus, members[0], json!({"eventTypes": ["never"]}));
+    let batch = sent(&bus, members[1], &json!({"type": "x", "data": "y".repeat(3_500)}), 256);
+    let (outcome, refused) = run(&mut bus, batch);
+    assert_eq!((refused, outcome.effects.len()), (0, 256));
+}
+
+#[test]
+fn what_a_batch_cannot_bear_is_refused_and_leaves_no_trace() {
+    let mut bus = bus();
+    let members: Vec<MemberId> = (0..5_000).map(|number| join(&mut bus, &number.to_string())).collect();
+    filter(&mut bus, members[0], json!({"eventTypes": ["never"]}));
+    let batch = sent(&bus, members[1], &json!({"type": "x", "data": "y".repeat(3_500)}), 256);
+    let (outcome, refused) = run(&mut bus, batch);
+    assert!((60..150).contains(&refused), "{refused}");
+    let stored = bus.kv().keys().filter(|key| key.starts_with("h/")).count();
+    assert_eq!(stored + refused, 256);
+    assert_eq!(outcome.received.len(), stored * 4_999 + refused);
+    // The next batch starts anew, and a mount may allow more.
+    emit_to_all(&mut bus, members[1]);
+    let mut large: Bus = Harness::with_settings("tenant:acme", r#"{"effectBytesMax":67108864}"#);
+    large.set_effect_bytes_max(64 << 20);
+    let ann = join(&mut large, "ann");
+    let batch = sent(&large, ann, &json!({"type": "x"}), 256);
+    assert_eq!(run(&mut large, batch).1, 0);
+}
+
+fn emit_to_all(bus: &mut Bus, by: MemberId) {
+    assert_eq!(send(bus, by, json!({"type": "x"})).received.len(), 4_999);
+}
+
+#[test]
+fn many_different_filters_cost_time_that_has_a_bound() {
+    let mut bus = bus();
+    let members: Vec<MemberId> = (0..4_000).map(|number| join(&mut bus, &number.to_string())).collect();
+    for (number, member) in members.iter().enumerate() {
+        filter(
+            &mut bus,
+            *member,
+            json!({"eventTypes": ["x".repeat(1 + number % 100)], "users": [format!("u{number}")]}),
+        );
+    }
+    let batch = sent(&bus, members[0], &json!({"type": "zzz"}), 256);
+    assert_eq!(run(&mut bus, batch).1, 256 - 125);
+}
+
+#[test]
+fn pages_and_overviews_of_a_batch_have_a_bound_together() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    for number in 0..100 {
+        send(&mut bus, ann, json!({"type": "x", "data": [number, "y".repeat(20_000)]}));
+    }
+    let requests = |name: &str| {
+        let request = query(request("GET", name, "ann", ""), &[("limit", "1000"), ("detailed", "true")]);
+        (0..256).map(|id| asked(request.clone(), id)).collect::<Vec<_>>()
+    };
+    let (outcome, _) = run(&mut bus, requests("/history"));
+    let statuses: Vec<u16> = outcome.responses().iter().map(|response| response.status).collect();
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(statuses.len(), 256);
+    assert!((4..8).contains(&served), "{served}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)));
+    for name in 0..899 {
+        send(
+            &mut bus,
+            ann,
+            json!({"type": format!("{name:0128}"), "source": format!("{name:0128}"), "channel": format!("{name:0128}")}),
+        );
+    }
+    for path in ["/", "/status"] {
+        let (outcome, _) = run(&mut bus, requests(path));
+        let served = outcome.responses().iter().filter(|response| response.status == 200).count();
+        assert!((20..100).contains(&served), "{path}: {served}");
+    }
+}
+
+#[test]
+fn a_tenant_has_a_bound_of_channels_and_an_admin_makes_room() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    for number in 0..920 {
+        send(&mut bus, ann, json!({"type": "x", "channel": format!("c{number}")}));
+    }
+    for number in 0..79 {
+        subscribe(&mut bus, bob, &format!("s{number}"));
+    }
+    for upset in [|_: &mut Bus| {}, Bus::sleep, Bus::crash] {
+        upset(&mut bus);
+        for kind in ["x", "subscribe"] {
+            assert_refused(&mut bus, ann, json!({"type": kind, "channel": "new"}), "too_large");
+        }
+    }
+    let (status, refused) =
+        answer(&mut bus, body(request("POST", "/", "ann", ""), &json!({"event": "x", "channel": "new"})));
+    assert_eq!((status, &refused["error"]["code"]), (413, &json!("too_large")));
+    // Those that are there go on.
+    subscribe(&mut bus, ann, "c0");
+    emit(&mut bus, ann, json!({"type": "x", "channel": "c0"}));
+    emit(&mut bus, bob, json!({"type": "x", "channel": "s0"}));
+    answer(&mut bus, query(request("DELETE", "/", "root", "admin"), &[("channel", "c7")]));
+    subscribe(&mut bus, ann, "new");
+    assert_refused(&mut bus, ann, json!({"type": "x", "channel": "newer"}), "too_large");
+    // A channel nobody wants and nothing is kept of is none.
+    ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "new"}), "unsubscribed");
+    subscribe(&mut bus, ann, "newer");
+}
+
+#[test]
+fn filters_of_a_tenant_have_a_bound_together() {
+    let mut bus: Bus = Harness::with_settings("tenant:acme", r#"{"interestBytesMax":100000}"#);
+    let members: Vec<MemberId> = (0..5).map(|number| join(&mut bus, &format!("u{}", number / 3))).collect();
+    let values: Vec<String> = (0..64).map(|number| format!("{number:0128}")).collect();
+    let large = json!({"type": "filters", "filters": {"eventTypes": values, "sources": values, "users": values}});
+    for upset in [|_: &mut Bus| {}, Bus::crash] {
+        upset(&mut bus);
+        for member in &members[..3] {
+            ask(&mut bus, *member, large.clone(), "filters_updated");
+        }
+        assert_refused(&mut bus, members[3], large.clone(), "too_large");
+    }
+    filter(&mut bus, members[4], json!({"priority": ["low"]}));
+    // Less is always allowed, and makes room.
+    filter(&mut bus, members[0], json!({}));
+    ask(&mut bus, members[3], large.clone(), "filters_updated");
+    // All of a user's connections or none.
+    let rows = bus.kv();
+    let change = body(request("PUT", "/", "root", "admin"), &json!({"user_id": "u1", "filters": large["filters"]}));
+    assert_eq!(answer(&mut bus, change).0, 413);
+    assert_eq!(bus.kv(), rows);
+}
+
+#[test]
+fn a_clients_wishes_have_a_bound_together_and_fit_into_a_value() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    // Quotes double when they are written.
+    let values: Vec<String> = (0..64).map(|number| format!("{}{number:03}", "\"".repeat(125))).collect();
+    let mut accepted = 0;
+    loop {
+        let frame = json!({"type": "subscribe", "channel": format!("c{accepted}"), "eventTypes": values});
+        let outcome = send(&mut bus, ann, frame);
+        if !outcome.refusals.is_empty() {
+            assert_eq!(outcome.refusals[0].code, RefusalCode::TooLarge);
+            break;
+        }
+        accepted += 1;
+    }
+    assert_eq!(accepted, 6);
+    bus.crash();
+    let outcome = send(&mut bus, ann, json!({"type": values[0], "channel": "c5"}));
+    assert_eq!(outcome.received.len(), 1);
+}
+
+#[test]
+fn a_full_batch_of_the_heaviest_frames_never_faults() {
+    let values: Vec<String> = (0..64).map(|number| format!("{}{number:03}", "\"".repeat(125))).collect();
+    let settings = json!({"interestBytesMax": 64 << 20});
+    let mut bus: Bus = Harness::with_settings("tenant:acme", &settings.to_string());
+    let members: Vec<MemberId> = (0..256).map(|number| join(&mut bus, &format!("u{}", number % 2))).collect();
+    for number in 0..6 {
+        for member in &members {
+            let frame = json!({"type": "subscribe", "channel": format!("c{number}"), "eventTypes": values});
+            let outcome = send(&mut bus, *member, frame);
+            assert!(outcome.refusals.is_empty());
+        }
+    }
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 1_000, "eventTypes": ["x"]});
+    for number in 0..300 {
+        send(&mut bus, members[0], json!({"type": "x", "data": [number, "y".repeat(3_000)]}));
+    }
+    for frame in [
+        json!({"type": "filters", "filters": {"priority": ["low"]}}),
+        json!({"type": "unsubscribe", "channel": "c0"}),
+        json!({"type": "subscribe", "channel": "c1"}),
+        replay,
+    ] {
+        let batch = members.iter().map(|member| bus.sent(*member, frame.to_string())).collect();
+        let (_, _) = run(&mut bus, batch);
+        while !bus.timers().is_empty() {
+            assert_eq!(bus.advance_ms(0).faults, [""; 0]);
+        }
+    }
+    let change =
+        body(request("PUT", "/", "root", "admin"), &json!({"user_id": "u0", "filters": {"priority": ["high"]}}));
+    let closing = query(request("DELETE", "/", "root", "admin"), &[("user_id", "u0")]);
+    let batch = (0..128).map(|id| asked(change.clone(), id)).chain((128..256).map(|id| asked(closing.clone(), id)));
+    let (outcome, _) = run(&mut bus, batch.collect());
+    assert!(outcome.responses().iter().all(|response| matches!(response.status, 200 | 503)));
+    let batch = bus.members().iter().map(|member| bus.left(*member, LeaveReason::Disconnected, None)).collect();
+    run(&mut bus, batch);
+    assert!(bus.kv().keys().all(|key| !key.starts_with("m/")));
+}
+
+#[test]
+fn forgetting_histories_has_a_bound_too() {
+    let mut bus: Bus = Harness::with_settings("tenant:acme", r#"{"historyMax":5000}"#);
+    let ann = join(&mut bus, "ann");
+    for channel in ["a", "b", "c"] {
+        for _ in 0..20 {
+            let batch = sent(&bus, ann, &json!({"type": "x", "channel": channel}), 250);
+            assert_eq!(run(&mut bus, batch).1, 0);
+        }
+    }
+    let forget = |id, channel: &str| asked(query(request("DELETE", "/", "root", "admin"), &[("channel", channel)]), id);
+    let (outcome, _) = run(&mut bus, vec![forget(1, "a"), forget(2, "b"), forget(3, "c")]);
+    let statuses: Vec<u16> = outcome.responses().iter().map(|response| response.status).collect();
+    assert_eq!(statuses, [200, 503, 503]);
+    assert_eq!(bus.kv().keys().filter(|key| key.starts_with("h/")).count(), 10_000);
+}

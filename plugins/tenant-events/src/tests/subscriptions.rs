@@ -1,0 +1,229 @@
+//! Subscribing, unsubscribing and replay.
+
+use hotbay_sdk::harness::Effect;
+use hotbay_sdk::{Audience, MemberId};
+use serde_json::{Value, json};
+
+use super::{Bus, ask, assert_refused, audience, bus_with, emit, filter, frames, join, only, send, subscribe, types};
+use crate::budget::busy;
+
+fn events(bus: &mut Bus, by: MemberId, channel: &str, range: std::ops::Range<u32>) {
+    for number in range {
+        let kind = if number % 2 == 0 { "even" } else { "odd" };
+        send(bus, by, json!({"type": kind, "data": number, "channel": channel}));
+    }
+}
+
+fn data(frames: &[Value]) -> Vec<u64> {
+    frames.iter().map(|frame| frame["data"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn subscriptions_are_confirmed_by_full_names() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    let data =
+        ask(&mut bus, ann, json!({"type": "subscribe", "channel": "ideas", "eventTypes": ["b", "a"]}), "subscribed");
+    assert_eq!(data, json!({"channel": "ideas:acme", "eventTypes": ["a", "b"], "replayed": 0, "more": false}));
+    let data = ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "ideas:acme"}), "unsubscribed");
+    assert_eq!(data, json!({"channel": "ideas:acme"}));
+    // Again changes nothing, and is confirmed.
+    ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "ideas"}), "unsubscribed");
+}
+
+#[test]
+fn unsubscribed_means_nothing_more_even_of_the_first_channel() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    subscribe(&mut bus, ann, "ideas");
+    ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "ideas"}), "unsubscribed");
+    ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "tenant"}), "unsubscribed");
+    for channel in ["ideas", "tenant"] {
+        let outcome = send(&mut bus, bob, json!({"type": "x", "channel": channel}));
+        assert!(types(&outcome, ann).is_empty());
+    }
+    subscribe(&mut bus, ann, "tenant:acme");
+    assert_eq!(audience(&send(&mut bus, bob, json!({"type": "x"})), &bus, "x"), [ann, bob]);
+}
+
+#[test]
+fn a_second_subscription_replaces_the_types() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    for (kinds, expected) in [(json!(["a"]), 0), (json!(["a", "b"]), 1), (json!([]), 1), (json!(null), 1)] {
+        ask(&mut bus, ann, json!({"type": "subscribe", "channel": "tenant", "eventTypes": kinds}), "subscribed");
+        assert_eq!(send(&mut bus, ann, json!({"type": "b"})).received.len(), expected, "{kinds}");
+    }
+}
+
+#[test]
+fn malformed_subscriptions_are_refused() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    emit(&mut bus, ann, json!({"type": "x"}));
+    for extra in [
+        json!({"channel": null}),
+        json!({"channel": ["ideas"]}),
+        json!({"channel": "a:b:acme"}),
+        json!({"channel": "tenant", "eventTypes": "x"}),
+        json!({"channel": "tenant", "eventTypes": [null]}),
+        json!({"channel": "tenant", "eventTypes": vec!["x"; 65]}),
+        json!({"channel": "tenant", "replay": -1}),
+        json!({"channel": "tenant", "replay": 1.5}),
+        json!({"channel": "tenant", "replay": "10"}),
+        json!({"channel": "tenant", "replay": true}),
+    ] {
+        let mut frame = json!({"type": "subscribe"});
+        frame.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        assert_refused(&mut bus, ann, frame, "bad_request");
+    }
+    assert_refused(&mut bus, ann, json!({"type": "unsubscribe"}), "bad_request");
+}
+
+#[test]
+fn replay_gives_the_newest_that_pass_oldest_first_then_live_ones() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "ideas", 0..250);
+    filter(&mut bus, bob, json!({"eventTypes": ["odd"]}));
+    let outcome = send(&mut bus, bob, json!({"type": "subscribe", "channel": "ideas", "replay": 120}));
+    let received = frames(&outcome, bob);
+    let confirmed = json!({"channel": "ideas:acme", "eventTypes": [], "replayed": 120, "more": true});
+    assert_eq!((&received[0]["eventType"], &received[0]["data"]), (&json!("subscribed"), &confirmed));
+    assert_eq!(data(&received[1..]), (0..250).filter(|n| n % 2 == 1).skip(5).collect::<Vec<u64>>());
+    assert!(outcome.received.iter().all(|(to, _)| *to == bob));
+    // Replayed events are those that were sent, to the byte.
+    let (page, _) = super::page(&mut bus, &[("channel", "ideas"), ("limit", "1")]);
+    assert_eq!(page[0], received[120]);
+    assert_eq!(audience(&send(&mut bus, ann, json!({"type": "odd", "channel": "ideas"})), &bus, "odd"), [bob]);
+}
+
+#[test]
+fn replay_gives_all_there_is_if_that_is_less() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "ideas", 0..7);
+    for (replay, expected) in
+        [(json!(7), 7), (json!(1_000), 7), (json!(u64::MAX), 7), (json!(1), 1), (json!(0), 0), (json!(null), 0)]
+    {
+        let outcome = send(&mut bus, bob, json!({"type": "subscribe", "channel": "ideas", "replay": replay}));
+        let received = frames(&outcome, bob);
+        assert_eq!(received.len(), expected + 1, "{replay}");
+        assert_eq!(data(&received[1..]), ((7 - expected as u64)..7).collect::<Vec<_>>());
+        assert_eq!(received[0]["data"]["more"], expected == 1);
+    }
+}
+
+#[test]
+fn nothing_live_comes_before_the_replay_nor_is_lost_nor_comes_twice() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "ideas", 0..5);
+    let event =
+        |bus: &Bus, number: u64| bus.sent(ann, json!({"type": "x", "data": number, "channel": "ideas"}).to_string());
+    let batch = vec![
+        event(&bus, 5),
+        bus.sent(bob, json!({"type": "subscribe", "channel": "ideas", "replay": 100}).to_string()),
+        event(&bus, 6),
+        event(&bus, 7),
+    ];
+    let outcome = bus.batch(batch);
+    let received = frames(&outcome, bob);
+    assert_eq!(received[0]["eventType"], "subscribed");
+    assert_eq!(data(&received[1..]), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(data(&frames(&send(&mut bus, ann, json!({"type": "x", "data": 8, "channel": "ideas"})), bob)), [8]);
+}
+
+#[test]
+fn what_a_member_sends_after_a_replay_is_handled_after_it() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "ideas", 0..5);
+    let replay = json!({"type": "subscribe", "channel": "ideas", "replay": 2}).to_string();
+    for (next, expected) in [
+        (json!({"type": "unsubscribe", "channel": "ideas"}), vec!["subscribed", "odd", "even", "unsubscribed"]),
+        (json!({"type": "subscribe", "channel": "ideas"}), vec!["subscribed", "odd", "even", "subscribed"]),
+        (
+            json!({"type": "filters", "filters": {"users": ["zoe"]}}),
+            vec!["subscribed", "odd", "even", "filters_updated"],
+        ),
+    ] {
+        let batch = vec![bus.sent(bob, replay.clone()), bus.sent(bob, next.to_string())];
+        assert_eq!(types(&bus.batch(batch), bob), expected);
+    }
+}
+
+#[test]
+fn members_that_ask_for_the_same_share_the_frames() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    events(&mut bus, ann, "ideas", 0..50);
+    let members: Vec<MemberId> = (0..200).map(|number| join(&mut bus, &number.to_string())).collect();
+    let replay = json!({"type": "subscribe", "channel": "ideas", "replay": 40}).to_string();
+    let outcome = bus.batch(members.iter().map(|member| bus.sent(*member, replay.clone())).collect());
+    assert_eq!(outcome.faults, [""; 0]);
+    for member in &members {
+        assert_eq!(data(&frames(&outcome, *member)[1..]), (10..50).collect::<Vec<_>>());
+    }
+    let shared = outcome
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Frame { to: Audience::Only(to), .. } if to.len() == 200));
+    assert_eq!(shared.count(), 40);
+}
+
+#[test]
+fn replays_that_a_batch_cannot_bear_wait_for_the_next() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    events(&mut bus, ann, "ideas", 0..400);
+    let members: Vec<MemberId> = (0..100).map(|number| join(&mut bus, &number.to_string())).collect();
+    // All different, so that nothing is shared: 40,000 frames, while a batch may make 10,000.
+    let batch = members.iter().enumerate().map(|(number, member)| {
+        let kinds = ["even".to_owned(), "odd".to_owned(), format!("t{number}")];
+        bus.sent(
+            *member,
+            json!({"type": "subscribe", "channel": "ideas", "replay": 1_000, "eventTypes": kinds}).to_string(),
+        )
+    });
+    let mut batch: Vec<_> = batch.collect();
+    // What the last one sends meanwhile would have to come after its replay.
+    batch.push(bus.sent(members[98], json!({"type": "x"}).to_string()));
+    let mut outcome = bus.batch(batch);
+    assert_eq!(outcome.refusals, [busy()]);
+    assert_eq!(only(&outcome, members[98])["data"]["code"], "unavailable");
+    outcome.received.retain(|(to, _)| *to != members[98]);
+    assert_eq!(bus.timers().len(), 1);
+    // One leaves while it waits.
+    assert!(frames(&outcome, members[99]).is_empty());
+    let gone = bus.disconnect(members[99]);
+    assert_eq!(gone.faults, [""; 0]);
+    outcome.received.extend(gone.received);
+    while !bus.timers().is_empty() {
+        let more = bus.advance_ms(0);
+        assert_eq!(more.faults, [""; 0]);
+        outcome.received.extend(more.received);
+    }
+    for member in &members[..99] {
+        let received = frames(&outcome, *member);
+        assert_eq!(received.len(), 401);
+        assert_eq!(data(&received[1..]), (0..400).collect::<Vec<_>>());
+    }
+    assert!(frames(&outcome, members[99]).is_empty());
+}
+
+#[test]
+fn a_replay_has_a_bound_in_bytes() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    for number in 0..40 {
+        send(&mut bus, ann, json!({"type": "x", "channel": "ideas", "data": [number, "y".repeat(60_000)]}));
+    }
+    let outcome = send(&mut bus, bob, json!({"type": "subscribe", "channel": "ideas", "replay": 40}));
+    let received = frames(&outcome, bob);
+    assert_eq!((received.len(), &received[0]["data"]["more"]), (1 + (512 << 10) / 60_250, &json!(true)));
+    assert_eq!(received.last().unwrap()["data"][0], 39);
+    let bytes: usize = outcome.received.iter().map(|(_, what)| what.bytes().len()).sum();
+    assert!(bytes < (512 << 10) + 1_000);
+}
+
+#[test]
+fn a_client_has_a_bound_of_subscriptions() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    for number in 0..99 {
+        subscribe(&mut bus, ann, &format!("c{number}"));
+    }
+    assert_refused(&mut bus, ann, json!({"type": "subscribe", "channel": "c99"}), "too_large");
+    subscribe(&mut bus, ann, "c98");
+    ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "c0"}), "unsubscribed");
+    subscribe(&mut bus, ann, "c99");
+}
