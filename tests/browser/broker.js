@@ -1,12 +1,13 @@
 // A broker process of the example configuration, on a free port and a data folder of its own.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const program = process.env.HOTBAY_BIN ?? path.join(root, 'target/debug/hotbay');
@@ -53,6 +54,13 @@ export class Broker {
     });
     failed.catch(() => {});
     [, this.url, this.#listen] = await Promise.race([listens, failed]);
+  }
+
+  /** Makes an API key of the tenant `default`. */
+  async apiKey(name) {
+    const flags = ['--config', 'examples/hotbay.toml', '--data-dir', this.#data, '--name', name];
+    const { stdout } = await promisify(execFile)(program, ['key', 'create', ...flags], { cwd: root, env: { PATH: process.env.PATH } });
+    return stdout.trim();
   }
 
   /** `kill -9`. */

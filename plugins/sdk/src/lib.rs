@@ -52,6 +52,7 @@ pub mod bindings;
 mod channel;
 mod host;
 mod instance;
+pub mod json;
 mod plugin;
 mod words;
 

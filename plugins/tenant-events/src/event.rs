@@ -3,16 +3,13 @@
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use hotbay_sdk::{Delivery, Refusal, RefusalCode};
+use hotbay_sdk::{Delivery, Refusal, RefusalCode, json};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::filter::{Facts, Filter, Names, Priority};
 use crate::frame::Text;
 use crate::names;
-
-/// Deepest nesting of an event's `data`: what every JSON parser can read.
-const DEPTH_MAX: usize = 128;
 
 /// A frame of this protocol.
 #[derive(Serialize)]
@@ -101,9 +98,7 @@ impl Event<'_> {
         if data.len() > data_bytes_max {
             return Err(Refusal::too_large(format!("the event's data has more than {data_bytes_max} bytes")));
         }
-        if is_deep(data) {
-            return Err(Refusal::bad_request("the event's data is nested more than 128 deep"));
-        }
+        json::check(data).map_err(|why| Refusal::bad_request(why.sentence()))?;
         Ok(())
     }
 
@@ -111,27 +106,6 @@ impl Event<'_> {
     pub(crate) fn facts<'a>(&'a self, user: Option<&'a str>) -> Facts<'a> {
         Facts { event_type: &self.kind.0, source: &self.source.0, priority: self.priority, user }
     }
-}
-
-/// Whether valid JSON is nested too deep.
-fn is_deep(json: &str) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        if quoted {
-            (quoted, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-            continue;
-        }
-        match byte {
-            b'"' => quoted = true,
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH_MAX {
-            return true;
-        }
-    }
-    false
 }
 
 /// How an event of this priority is treated when its receiver is slow.

@@ -3,14 +3,12 @@
 
 use std::borrow::Cow;
 
-use hotbay_sdk::{Payload, Refusal};
+use hotbay_sdk::{Payload, Refusal, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Longest `id` of an envelope and `operationId`, in bytes.
 pub(crate) const ID_BYTES_MAX: usize = 128;
-/// Deepest nesting of what comes in. What goes out is a little deeper and stays below the 128 of common parsers.
-pub(crate) const DEPTH_MAX: usize = 100;
 
 const FRAME_EXPECTED: &str = "a frame is a JSON object {type: text, userId, id, payload: object}";
 
@@ -35,7 +33,7 @@ impl<'a> Frame<'a> {
         let text = frame.text().ok_or_else(|| Refusal::bad_request("send text frames"))?;
         let mut parsed: Self = object(text, FRAME_EXPECTED)?;
         parsed.text = text;
-        check_depth(text)?;
+        check(text)?;
         if let Some(id) = parsed.id
             && !is_id(id.get())
         {
@@ -98,7 +96,7 @@ impl<'a> Posting<'a> {
     pub(crate) fn parse(body: &'a Payload) -> Result<Self, Refusal> {
         let text = body.text().ok_or_else(|| Refusal::bad_request("publish JSON text"))?;
         let posting = object(text, "a publication is a JSON object {type, payload, userId, toUser}")?;
-        check_depth(text)?;
+        check(text)?;
         Ok(posting)
     }
 
@@ -182,7 +180,7 @@ impl<'a> Items<'a> {
         if body.kind != "SYNC" {
             return Err(Refusal::bad_request(EXPECTED));
         }
-        check_depth(text)?;
+        check(text)?;
         with_ids(body.operations)
     }
 }
@@ -248,33 +246,7 @@ fn names(raw: &str, user: &str) -> bool {
     }
 }
 
-/// Checks that valid JSON is not nested too deeply: what skips a value, as this plugin does, does not say so.
-fn check_depth(json: &str) -> Result<(), Refusal> {
-    if json.len() < 2 * DEPTH_MAX {
-        return Ok(());
-    }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err(Refusal::bad_request("the message is nested too deeply"));
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
+/// Values are passed on as they came, so they must be what every client can read.
+fn check(text: &str) -> Result<(), Refusal> {
+    json::check(text).map_err(|why| Refusal::bad_request(why.sentence()))
 }

@@ -101,7 +101,8 @@ fn frame(rng: &mut Rng) -> Payload {
         2 => {
             let mut fields = format!("\"type\":\"{}\"", rng.pick(&TYPES));
             for _ in 0..rng.below(5) {
-                fields += &format!(",\"{}\":{}", rng.pick(&KEYS), rng.pick(&VALUES));
+                let (key, value) = (rng.pick(&KEYS), rng.pick(&VALUES));
+                fields = format!("{fields},\"{key}\":{value}");
             }
             format!("{{{fields}}}").into()
         }

@@ -1,4 +1,5 @@
 //! The rules of the event bus, one test for each, on the harness.
+#![allow(clippy::needless_pass_by_value, reason = "literals read better without a borrow")]
 
 mod bounds;
 mod events;
