@@ -16,6 +16,9 @@ const READ_ENTRY: usize = 1_000;
 /// Most filters evaluated in a batch. It stands for some 40 ms.
 const EVALUATIONS_MAX: usize = 500_000;
 
+/// Most bytes of filters and subscriptions taken apart and put together in a batch. It stands for some 20 ms.
+const WORK_MAX: usize = 4 << 20;
+
 /// What the batch under way has cost.
 pub(crate) struct Budget {
     bytes_max: usize,
@@ -23,18 +26,19 @@ pub(crate) struct Budget {
     effects: usize,
     read: usize,
     evaluations: usize,
+    work: usize,
 }
 
 impl Budget {
     /// Of a mount with this bound on the bytes of a batch's effects.
     pub(crate) fn new(effect_bytes_max: usize) -> Self {
         let bytes_max = effect_bytes_max.saturating_sub(RESERVE_BYTES);
-        Self { bytes_max, bytes: 0, effects: 0, read: 0, evaluations: 0 }
+        Self { bytes_max, bytes: 0, effects: 0, read: 0, evaluations: 0, work: 0 }
     }
 
     /// A new batch.
     pub(crate) fn begin(&mut self) {
-        *self = Self { bytes: 0, effects: 0, read: 0, evaluations: 0, ..*self };
+        *self = Self { bytes: 0, effects: 0, read: 0, evaluations: 0, work: 0, ..*self };
     }
 
     /// Whether this many more effects with this many bytes can be made.
@@ -61,6 +65,15 @@ impl Budget {
     /// Notes an entry that was read.
     pub(crate) fn spend_read(&mut self, bytes: usize) {
         self.read += bytes + READ_ENTRY;
+    }
+
+    /// Whether what a member wants, which weighs this much, may be changed; if so it is noted.
+    pub(crate) fn work(&mut self, weight: usize) -> Result<(), Refusal> {
+        if self.work > WORK_MAX {
+            return Err(busy());
+        }
+        self.work += weight;
+        Ok(())
     }
 
     /// Whether this many more filters may be evaluated; if so it is noted.

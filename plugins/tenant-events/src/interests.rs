@@ -184,6 +184,11 @@ impl Interests {
         }
     }
 
+    /// What a member's wishes weigh.
+    pub(crate) fn weight(&self, member: MemberId) -> usize {
+        self.members.get(&member).and_then(|member| member.own.as_ref()).map_or(0, |own| own.weight)
+    }
+
     /// Number of a member's filter; two members with the same number have the same filter.
     pub(crate) fn filter_number(&self, member: MemberId) -> u32 {
         self.members.get(&member).and_then(|member| member.own.as_ref()).map_or(DEFAULT, |own| own.filter)
@@ -199,8 +204,7 @@ impl Interests {
         if weight > MEMBER_WEIGHT_MAX {
             return Err(Refusal::too_large("the filter and the subscriptions of a client are too large together"));
         }
-        let now = self.members.get(&member).and_then(|member| member.own.as_ref()).map_or(0, |own| own.weight);
-        let more = weight.saturating_sub(now);
+        let more = weight.saturating_sub(self.weight(member));
         if more > 0 && self.weight + beside + more > self.weight_max {
             return Err(Refusal::too_large("the filters and subscriptions of this tenant are too large together"));
         }

@@ -323,6 +323,7 @@ impl TenantEvents {
         let (mut effects, mut bytes) = (1, FRAME_BYTES + size_of_val(members));
         let mut weight = 0;
         for member in members {
+            self.budget.work(self.interests.weight(*member))?;
             let wishes = Wishes { filter: filter.clone(), ..self.interests.wishes(*member) };
             weight += self.interests.check(*member, &wishes, weight)?;
             let row = rows::encode(&wishes);
@@ -351,6 +352,7 @@ impl TenantEvents {
         replay: u64,
     ) -> Result<(), Refusal> {
         self.check_room(name)?;
+        self.budget.work(self.interests.weight(member))?;
         let mut wishes = self.interests.wishes(member);
         wishes.channels.insert(name.to_owned(), types.clone());
         self.interests.check(member, &wishes, 0)?;
@@ -382,6 +384,7 @@ impl TenantEvents {
     }
 
     fn unsubscribe(&mut self, channel: &mut Channel, member: MemberId, name: &str) -> Result<(), Refusal> {
+        self.budget.work(self.interests.weight(member))?;
         let mut wishes = self.interests.wishes(member);
         let was_subscribed = wishes.channels.remove(name).is_some();
         let row = rows::encode(&wishes);

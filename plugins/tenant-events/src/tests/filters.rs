@@ -4,7 +4,7 @@ use hotbay_sdk::harness::Effect;
 use hotbay_sdk::{Audience, MemberId};
 use serde_json::{Value, json};
 
-use super::{Bus, ask, assert_refused, audience, bus, bus_with, emit, filter, join, only, send, subscribe, types};
+use super::{Bus, ask, assert_refused, audience, bus, bus_with, crowd, emit, filter, only, send, subscribe, types};
 
 /// Whether bob gets an event of ann, under bob's filter.
 fn passes(filters: &Value, event: Value) -> bool {
@@ -118,18 +118,16 @@ fn filters_have_bounds() {
     filter(&mut bus, ann, json!({"eventTypes": values, "sources": values, "users": values, "priority": ["low"]}));
 }
 
-fn crowd(members: usize, filters: usize) -> (Bus, Vec<MemberId>) {
+/// A hundred members with ten filters.
+fn hundred() -> (Bus, Vec<MemberId>) {
     let mut bus = bus();
-    let members: Vec<MemberId> = (0..members).map(|number| join(&mut bus, &format!("user-{number}"))).collect();
-    for (number, member) in members.iter().enumerate() {
-        filter(&mut bus, *member, json!({"eventTypes": [format!("t{}", number % filters), "all"]}));
-    }
+    let members = crowd(&mut bus, 100, |number| Some(json!({"eventTypes": [format!("t{}", number % 10), "all"]})));
     (bus, members)
 }
 
 #[test]
 fn one_event_is_one_broadcast_to_exactly_those_who_want_it() {
-    let (mut bus, members) = crowd(100, 10);
+    let (mut bus, members) = hundred();
     let outcome = send(&mut bus, members[0], json!({"type": "t3"}));
     let wanted: Vec<MemberId> = members.iter().copied().skip(3).step_by(10).collect();
     assert_eq!(audience(&outcome, &bus, "t3"), wanted);
@@ -144,7 +142,7 @@ fn one_event_is_one_broadcast_to_exactly_those_who_want_it() {
 
 #[test]
 fn equal_filters_are_kept_once_and_forgotten_with_the_last() {
-    let (mut bus, members) = crowd(100, 10);
+    let (mut bus, members) = hundred();
     let filters = |bus: &mut Bus| {
         let mut status = super::request("GET", "/status", "ann", "");
         status.query = vec![("detailed".to_owned(), "true".to_owned())];

@@ -101,8 +101,7 @@ fn frame(rng: &mut Rng) -> Payload {
         2 => {
             let mut fields = format!("\"type\":\"{}\"", rng.pick(&TYPES));
             for _ in 0..rng.below(5) {
-                let (key, value) = (rng.pick(&KEYS), rng.pick(&VALUES));
-                fields = format!("{fields},\"{key}\":{value}");
+                fields.extend([",\"", rng.pick(&KEYS), "\":", rng.pick(&VALUES)]);
             }
             format!("{{{fields}}}").into()
         }

@@ -48,7 +48,26 @@ pub(super) fn join(bus: &mut Bus, user: &str) -> MemberId {
     id
 }
 
+/// That many new connections, of the users `user-0`, `user-1` and so on, each with a filter if one is given.
+pub(super) fn crowd(bus: &mut Bus, members: usize, filter: impl Fn(usize) -> Option<Value>) -> Vec<MemberId> {
+    let ids: Vec<MemberId> =
+        (0..members).map(|number| bus.connect_as(identity(&format!("user-{number}"), ""))).collect();
+    for (chunk, ids) in ids.chunks(128).enumerate() {
+        let mut batch = Vec::new();
+        for (at, id) in ids.iter().enumerate() {
+            batch.push(bus.joined(*id, None));
+            if let Some(filters) = filter(chunk * 128 + at) {
+                batch.push(bus.sent(*id, json!({"type": "filters", "filters": filters}).to_string()));
+            }
+        }
+        let outcome = bus.batch(batch);
+        assert_eq!((outcome.faults, outcome.refusals), (vec![], vec![]));
+    }
+    ids
+}
+
 /// Sends a frame.
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 pub(super) fn send(bus: &mut Bus, id: MemberId, frame: Value) -> Outcome {
     let outcome = bus.message(id, frame.to_string());
     assert_eq!(outcome.faults, [""; 0], "{frame}");
@@ -80,6 +99,7 @@ pub(super) fn subscribe(bus: &mut Bus, id: MemberId, channel: &str) {
 
 /// Sets a filter.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 pub(super) fn filter(bus: &mut Bus, id: MemberId, filters: Value) {
     ask(bus, id, json!({"type": "filters", "filters": filters}), "filters_updated");
 }

@@ -4,7 +4,7 @@ use hotbay_sdk::harness::Effect;
 use hotbay_sdk::{Audience, MemberId};
 use serde_json::{Value, json};
 
-use super::{Bus, ask, assert_refused, audience, bus_with, emit, filter, frames, join, only, send, subscribe, types};
+use super::{Bus, ask, assert_refused, audience, bus_with, crowd, emit, filter, frames, only, send, subscribe, types};
 use crate::budget::busy;
 
 fn events(bus: &mut Bus, by: MemberId, channel: &str, range: std::ops::Range<u32>) {
@@ -149,7 +149,7 @@ fn what_a_member_sends_after_a_replay_is_handled_after_it() {
 fn members_that_ask_for_the_same_share_the_frames() {
     let (mut bus, [ann]) = bus_with(["ann"]);
     events(&mut bus, ann, "ideas", 0..50);
-    let members: Vec<MemberId> = (0..200).map(|number| join(&mut bus, &number.to_string())).collect();
+    let members: Vec<MemberId> = crowd(&mut bus, 200, |_| None);
     let replay = json!({"type": "subscribe", "channel": "ideas", "replay": 40}).to_string();
     let outcome = bus.batch(members.iter().map(|member| bus.sent(*member, replay.clone())).collect());
     assert_eq!(outcome.faults, [""; 0]);
@@ -167,7 +167,7 @@ fn members_that_ask_for_the_same_share_the_frames() {
 fn replays_that_a_batch_cannot_bear_wait_for_the_next() {
     let (mut bus, [ann]) = bus_with(["ann"]);
     events(&mut bus, ann, "ideas", 0..400);
-    let members: Vec<MemberId> = (0..100).map(|number| join(&mut bus, &number.to_string())).collect();
+    let members: Vec<MemberId> = crowd(&mut bus, 100, |_| None);
     // All different, so that nothing is shared: 40,000 frames, while a batch may make 10,000.
     let batch = members.iter().enumerate().map(|(number, member)| {
         let kinds = ["even".to_owned(), "odd".to_owned(), format!("t{number}")];

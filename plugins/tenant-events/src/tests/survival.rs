@@ -1,9 +1,9 @@
 //! What survives sleep, a crash and a restart.
 
-use hotbay_sdk::{LeaveReason, MemberId};
+use hotbay_sdk::LeaveReason;
 use serde_json::{Value, json};
 
-use super::{Bus, answer, ask, audience, bus_with, filter, join, request, send, subscribe};
+use super::{Bus, answer, ask, audience, bus_with, crowd, filter, join, request, send, subscribe};
 
 type Upset = fn(&mut Bus);
 const UPSETS: [Upset; 3] = [|_| {}, Bus::sleep, Bus::crash];
@@ -82,10 +82,8 @@ fn after_a_restart_members_that_reuse_ids_start_afresh() {
 #[test]
 fn rows_of_members_that_are_gone_are_swept_step_by_step() {
     let (mut bus, _) = bus_with::<0>([]);
-    let members: Vec<MemberId> = (0..1_500).map(|number| join(&mut bus, &number.to_string())).collect();
-    for member in &members {
-        filter(&mut bus, *member, json!({"users": ["x".repeat(100), "y".repeat(100), "z".repeat(100)]}));
-    }
+    let long = json!({"users": ["x".repeat(100), "y".repeat(100), "z".repeat(100)]});
+    crowd(&mut bus, 1_500, |_| Some(long.clone()));
     assert_eq!(rows(&bus).len(), 1_500);
     bus.restart();
     let ann = join(&mut bus, "ann");
@@ -99,14 +97,13 @@ fn rows_of_members_that_are_gone_are_swept_step_by_step() {
 fn more_rows_than_one_read_answers_are_found() {
     let (mut bus, _) = bus_with::<0>([]);
     // 120 rows of some 17 KB do not fit into one answer, and 1,300 rows neither.
-    let members: Vec<MemberId> = (0..1_300).map(|number| join(&mut bus, &number.to_string())).collect();
-    for (number, member) in members.iter().enumerate() {
+    let members = crowd(&mut bus, 1_300, |number| {
         let mut values = vec![format!("t{}", number % 7)];
         if number % 12 == 0 {
             values.extend((0..60).map(|value| format!("{value:0120}")));
         }
-        filter(&mut bus, *member, json!({"eventTypes": values}));
-    }
+        Some(json!({"eventTypes": values}))
+    });
     bus.crash();
     let outcome = send(&mut bus, members[0], json!({"type": "t3"}));
     assert_eq!(audience(&outcome, &bus, "t3"), members.iter().copied().skip(3).step_by(7).collect::<Vec<_>>());
