@@ -1,0 +1,2 @@
+import { start } from './page.js';
+start(<p />);
