@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const testing = process.argv.includes('--test');
-const tests = readdirSync(`${here}test`).filter((name) => name.endsWith('.test.ts')).map((name) => `test/${name}`);
+const tests = (testing ? readdirSync(`${here}test`) : []).filter((name) => name.endsWith('.test.ts')).map((name) => `test/${name}`);
 
 if (testing) rmSync(`${here}node_modules/.test`, { recursive: true, force: true });
 
