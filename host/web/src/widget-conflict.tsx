@@ -43,7 +43,7 @@ export function ConflictDialog({ conflict, more, onDecide }: ConflictDialogProps
                   <th>{LABELS[key] ?? key}</th>
                   {(['mine', 'theirs'] as const).map((side) => (
                     <td key={side}>
-                      <label class="side">
+                      <label class="pick">
                         <input type="radio" name={`${conflict.conflictId} ${key}`} value={side} checked={theirs.has(key) === (side === 'theirs')}
                           onChange={() => choose((now) => new Set(side === 'theirs' ? [...now, key] : [...now].filter((other) => other !== key)))} />
                         <span>{text((side === 'mine' ? clientData : serverData)[key]) || '–'}</span>
