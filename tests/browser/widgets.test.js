@@ -13,6 +13,7 @@ describe('the widget board', { timeout: 300_000 }, () => {
     broker = await Broker.start();
     browser = await launch();
     desk = await open(browser, broker, 'widgets#board', { colorScheme: 'light' });
+    desk.page.setDefaultTimeout(10_000);
     phone = await open(browser, broker, 'widgets#board', { ...PHONE, colorScheme: 'dark' });
     const panes = await desk.page.locator('[data-pane]').evaluateAll((all) => all.map((pane) => pane.dataset.pane));
     [left, right] = panes.map((name) => ({ name, at: desk.page.locator(`[data-pane="${name}"]`) }));
@@ -67,12 +68,9 @@ describe('the widget board', { timeout: 300_000 }, () => {
 
   it('moves widgets and restores an earlier layout', async () => {
     await left.at.locator('[data-action="add"]').click();
-    await right.at.locator('[data-widget-id]').nth(1).waitFor();
-    const order = () => right.at.locator('[data-widget-id]').evaluateAll((all) => all.map((widget) => widget.dataset.widgetId));
-    const before = await order();
-    await left.at.locator('[data-action="wide"]').first().click();
+    await left.at.locator('[data-widget-id]').nth(1).waitFor();
     await inSync(left);
-    await left.at.locator('[data-action="forward"]').first().click();
+    const before = await left.at.locator('[data-widget-id]').evaluateAll((all) => all.map((widget) => widget.dataset.widgetId));
     const becomes = (expected) => right.at.evaluate((pane, ids) => new Promise((resolve) => {
       const look = () => {
         const now = [...pane.querySelectorAll('[data-widget-id]')].map((widget) => widget.dataset.widgetId);
@@ -80,6 +78,10 @@ describe('the widget board', { timeout: 300_000 }, () => {
       };
       look();
     }), expected);
+    await becomes(before);
+    await left.at.locator('[data-action="wide"]').first().click();
+    await inSync(left);
+    await left.at.locator('[data-action="forward"]').first().click();
     await becomes([before[1], before[0]]);
     await inSync(left);
     await left.at.locator('[data-action="restore"]').click();
