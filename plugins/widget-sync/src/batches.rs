@@ -28,28 +28,13 @@ impl WidgetSync {
     pub(crate) fn batch(&mut self, channel: &mut Channel, actor: &Actor<'_>, payload: &str) -> Result<bool, Refusal> {
         let items = Items::batch(payload)?;
         self.check_count(&items)?;
-        let detect = self.settings.detect_conflicts;
-        let operations = items.iter().zip(1..).map(|(item, position)| {
-            Operation::parse(&item.kind, item.payload(), detect).map_err(|why| at(position, &why.message, why.code))
-        });
-        let operations = operations.collect::<Result<Vec<_>, _>>()?;
         let alone = self.budget.is_fresh();
-        self.budget.take(1, items.len() * RESULT_BYTES + FRAME_BYTES)?;
-
-        Dashboard::of(&mut self.dashboard, channel, &self.settings).begin();
-        let done = self.apply_all(channel, actor, &items, &operations);
-        let dashboard = Dashboard::of(&mut self.dashboard, channel, &self.settings);
-        let Done { verdicts, news } = match done {
-            Ok(done) => done,
-            Err(why) => {
-                dashboard.roll_back();
-                // What does not even fit into a batch of its own never will.
-                let never = alone && why.code == RefusalCode::Unavailable;
-                return Err(if never { Refusal::too_large("these operations are too large together") } else { why });
-            }
-        };
-        dashboard.commit();
-        let version = dashboard.version();
+        let Done { verdicts, news } = self.apply_all(channel, actor, &items).map_err(|why| {
+            // What does not even fit into a batch of its own never will.
+            let never = alone && why.code == RefusalCode::Unavailable;
+            if never { Refusal::too_large("these operations are too large together") } else { why }
+        })?;
+        let version = Dashboard::of(&mut self.dashboard, channel, &self.settings).version();
         for (index, _) in &news {
             if let Some(id) = items[*index].id() {
                 self.results(channel).keep(actor.user, id, verdicts[*index].clone());
@@ -66,7 +51,30 @@ impl WidgetSync {
         Ok(!news.is_empty())
     }
 
+    /// Does all operations, or none.
     fn apply_all<'a>(
+        &mut self,
+        channel: &Channel,
+        actor: &Actor<'_>,
+        items: &'a [Item<'_>],
+    ) -> Result<Done<'a>, Refusal> {
+        let operations = items.iter().zip(1..).map(|(item, position)| {
+            self.parse(&item.kind, item.payload()).map_err(|why| at(position, &why.message, why.code))
+        });
+        let operations = operations.collect::<Result<Vec<_>, _>>()?;
+        self.budget.take(1, items.len() * RESULT_BYTES + FRAME_BYTES)?;
+        Dashboard::of(&mut self.dashboard, channel, &self.settings).begin();
+        let done = self.apply_each(channel, actor, items, &operations);
+        let dashboard = Dashboard::of(&mut self.dashboard, channel, &self.settings);
+        match &done {
+            Ok(_) => dashboard.commit(),
+            Err(_) => dashboard.roll_back(),
+        }
+        done
+    }
+
+    /// Does operations up to the first that fails.
+    fn apply_each<'a>(
         &mut self,
         channel: &Channel,
         actor: &Actor<'_>,
@@ -179,7 +187,7 @@ impl WidgetSync {
     }
 
     fn sync_one(&mut self, channel: &mut Channel, actor: &Actor<'_>, item: &Item<'_>) -> Verdict {
-        let operation = match Operation::parse(&item.kind, item.payload(), self.settings.detect_conflicts) {
+        let operation = match self.parse(&item.kind, item.payload()) {
             Ok(operation) => operation,
             Err(why) => return Verdict::refused(&why),
         };

@@ -11,6 +11,10 @@ const EFFECTS_MAX: usize = 8_500;
 pub(crate) const CHANGE_EFFECTS: usize = 3;
 /// Bytes of answers to `SYNC_REQUEST`s in one batch, unless one alone has more: the other events need room, too.
 const SYNC_BYTES_MAX: usize = 3 << 20;
+/// Work of one batch, in units of about a microsecond, of the 100 ms the host allows: reading and writing takes its time, too.
+const WORK_MAX: usize = 30_000;
+/// Work of an operation beside that of its keys.
+const OPERATION_WORK: usize = 8;
 /// What a frame costs beside its payload: the envelope.
 pub(crate) const FRAME_BYTES: usize = 640;
 
@@ -20,12 +24,33 @@ pub(crate) struct Budget {
     bytes: usize,
     effects: usize,
     sync_bytes: usize,
+    work: usize,
 }
 
 impl Budget {
-    /// Whether nothing was taken yet.
+    /// Whether there was no operation yet.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.bytes == 0
+        self.work == 0
+    }
+
+    /// Takes the work of one more operation. What its keys cost shows later, and counts against the next one.
+    ///
+    /// # Errors
+    /// If there was too much already; nothing is taken then.
+    pub(crate) fn begin_operation(&mut self) -> Result<(), Refusal> {
+        self.check_work()?;
+        self.work += OPERATION_WORK;
+        Ok(())
+    }
+
+    /// Checks that there was not too much work already.
+    pub(crate) fn check_work(&self) -> Result<(), Refusal> {
+        if self.work > WORK_MAX { Err(too_much()) } else { Ok(()) }
+    }
+
+    /// Counts keys of widgets that are read, copied or merged.
+    pub(crate) fn count_keys(&mut self, keys: usize) {
+        self.work += keys;
     }
 
     /// Whether so many bytes more fit.
@@ -44,8 +69,7 @@ impl Budget {
     /// If they do not fit; nothing is taken then.
     pub(crate) fn take(&mut self, effects: usize, bytes: usize) -> Result<(), Refusal> {
         if !self.has_room(bytes) {
-            let why = "too much happens on this dashboard at once; send it again";
-            return Err(Refusal::new(RefusalCode::Unavailable, why));
+            return Err(too_much());
         }
         self.bytes += bytes;
         self.effects += effects;
@@ -68,4 +92,8 @@ impl Budget {
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
+}
+
+fn too_much() -> Refusal {
+    Refusal::new(RefusalCode::Unavailable, "too much happens on this dashboard at once; send it again")
 }

@@ -35,7 +35,7 @@ impl WidgetSync {
         kind: &str,
         payload: &str,
     ) -> Result<bool, Refusal> {
-        let operation = Operation::parse(kind, payload, self.settings.detect_conflicts)?;
+        let operation = self.parse(kind, payload)?;
         match self.apply(channel, &operation, payload)? {
             Outcome::Applied(version) => {
                 let news = self.news(channel, &operation, kind, payload);
@@ -45,6 +45,14 @@ impl WidgetSync {
             }
             Outcome::Clash(version) => self.clash(channel, actor, &operation, version).map(|()| false),
         }
+    }
+
+    /// Parses an operation, and takes the work it makes.
+    pub(crate) fn parse<'a>(&mut self, kind: &str, payload: &'a str) -> Result<Operation<'a>, Refusal> {
+        self.budget.begin_operation()?;
+        let operation = Operation::parse(kind, payload, self.settings.detect_conflicts)?;
+        self.budget.count_keys(operation.keys());
+        Ok(operation)
     }
 
     /// Does an operation, and takes what telling the others will cost.

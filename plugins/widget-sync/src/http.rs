@@ -13,6 +13,9 @@ use crate::frame::Items;
 
 /// Clients listed in `/stats`; `clientCount` counts all.
 const CLIENTS_MAX: usize = 1_000;
+/// About what a client takes in `/stats`, in bytes.
+const CLIENT_BYTES: usize = 256;
+const BUSY: &str = "too much happens on this dashboard at once; ask again";
 /// Longest `host` header that is taken for one.
 const HOST_BYTES_MAX: usize = 255;
 
@@ -36,7 +39,7 @@ impl WidgetSync {
             _ => failure(404, "nothing is served here"),
         };
         if !self.budget.has_room(response.body.len()) {
-            return failure(503, "too much happens on this dashboard at once; ask again");
+            return failure(503, BUSY);
         }
         self.budget.count(response.body.len());
         response
@@ -61,6 +64,9 @@ impl WidgetSync {
     }
 
     fn stats(&self, channel: &Channel) -> HttpResponse {
+        if !self.budget.has_room(self.clients.len().min(CLIENTS_MAX) * CLIENT_BYTES) {
+            return failure(503, BUSY); // Before the work, not after it.
+        }
         let mut body = "{\"clientCount\":".to_owned();
         encode::number(&mut body, self.clients.len() as u64);
         body.push_str(",\"clients\":");

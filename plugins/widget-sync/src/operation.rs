@@ -6,6 +6,7 @@ use hotbay_sdk::Refusal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dashboard::WIDGET_BYTES_MAX;
 use crate::data::Patch;
 use crate::frame::object;
 
@@ -97,10 +98,24 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// How many keys of a widget it names.
+    pub(crate) fn keys(&self) -> usize {
+        if let Self::Update { patch, .. } = self { patch.keys() } else { 0 }
+    }
+
     /// An update with this data.
     pub(crate) fn update(widget: Cow<'a, str>, data: &'a str, base: Option<u64>) -> Result<Self, Refusal> {
         check_widget_id(&widget)?;
+        if !data.starts_with('{') {
+            return Err(Refusal::bad_request("`data` must be a JSON object"));
+        }
+        if data.len() > WIDGET_BYTES_MAX {
+            return Err(Refusal::too_large("the data of a widget has at most 65536 bytes"));
+        }
         let patch = Patch::parse(data).ok_or_else(|| Refusal::bad_request("`data` must be a JSON object"))?;
+        if patch.is_cut() {
+            return Err(Refusal::too_large("the data of a widget has at most 1000 keys"));
+        }
         Ok(Self::Update { widget, patch, data, base })
     }
 

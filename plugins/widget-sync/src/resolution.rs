@@ -146,7 +146,7 @@ fn decided<'a>(
             let mut update = Operation::update(Cow::Borrowed(widget), wanted, None)?;
             if let (Operation::Update { patch, .. }, Some(there)) = (&mut update, dashboard.data(channel, widget)) {
                 patch.retain_missing(there);
-                if patch.is_empty() {
+                if patch.keys() == 0 {
                     return Ok(None);
                 }
             }

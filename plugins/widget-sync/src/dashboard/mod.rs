@@ -14,7 +14,7 @@ use std::rc::Rc;
 use hotbay_sdk::{Channel, Refusal};
 
 use crate::budget::{Budget, CHANGE_EFFECTS};
-use crate::data::{Data, Patch};
+use crate::data::{Data, KEYS_MAX, Patch};
 use crate::encode;
 use crate::operation::Operation;
 use crate::settings::Settings;
@@ -194,14 +194,25 @@ impl Dashboard {
         if standing.clashes(base) {
             return Ok(Outcome::Clash(standing.version()));
         }
+        budget.check_work()?;
         let count = self.widgets.len();
         let (size, before) = match self.widgets.get_mut(id) {
-            Some(widget) => (widget.read(channel, id).size_with(patch), widget.counted_bytes),
+            Some(widget) => {
+                let data = widget.read(channel, id);
+                let is_parsed = data.keys().is_some();
+                let size = data.size_with(patch);
+                let is_copied = self.undo.as_ref().is_some_and(|undo| !undo.items.contains_key(id));
+                budget.count_keys(size.keys * (usize::from(!is_parsed) + usize::from(is_copied)));
+                (size, widget.counted_bytes)
+            }
             None if count >= WIDGETS_MAX => {
                 return Err(Refusal::too_large("a dashboard has at most 1000 widgets"));
             }
-            None => (Data::default().size_with(patch), 0),
+            None => (Data::empty().size_with(patch), 0),
         };
+        if size.keys > KEYS_MAX {
+            return Err(Refusal::too_large("the data of a widget has at most 1000 keys"));
+        }
         if size.json_bytes > WIDGET_BYTES_MAX {
             return Err(Refusal::too_large("the data of a widget has at most 65536 bytes"));
         }
@@ -222,7 +233,7 @@ impl Dashboard {
         self.counted_bytes = all_counted_bytes;
         let version = standing.version() + 1;
         self.tombstones.remove(id);
-        let empty = || Widget { version: 0, changed: 0, counted_bytes: 0, data: Some(Data::default()) };
+        let empty = || Widget { version: 0, changed: 0, counted_bytes: 0, data: Some(Data::empty()) };
         let widget = self.widgets.entry(id.into()).or_insert_with(empty);
         widget.read(channel, id).merge(patch);
         (widget.version, widget.changed, widget.counted_bytes) = (version, self.version, counted_bytes);
@@ -238,6 +249,9 @@ impl Dashboard {
             return Ok(Outcome::Clash(version));
         }
         budget.take(CHANGE_EFFECTS, WIDGET_BYTES)?;
+        if self.undo.is_some() {
+            budget.count_keys(self.widgets.get(id).and_then(|widget| widget.data.as_ref()?.keys()).unwrap_or(0));
+        }
 
         self.touch(id);
         self.version += 1;
@@ -284,7 +298,10 @@ impl Dashboard {
                 Some(widget) => drop(self.widgets.insert(Rc::clone(&id), widget)),
                 None => drop(self.widgets.remove(&id)),
             }
-            self.tombstones.restore(&id, before.tombstone);
+            match before.tombstone {
+                Some(tombstone) => self.tombstones.insert(Rc::clone(&id), tombstone),
+                None => drop(self.tombstones.remove(&id)),
+            }
             match before.dirty {
                 Some(stored) => drop(self.dirty.insert(id, stored)),
                 None => drop(self.dirty.remove(&id)),
@@ -340,7 +357,7 @@ impl Dashboard {
     /// At most how many bytes [`Dashboard::changes`] has as JSON.
     pub(crate) fn changes_bytes_max(&mut self, channel: &Channel) -> usize {
         let layout = self.layout(channel).map_or(0, |layout| layout.len());
-        self.counted_bytes + layout + self.tombstones.bytes()
+        self.counted_bytes + layout + self.tombstones.bytes_max()
     }
 }
 

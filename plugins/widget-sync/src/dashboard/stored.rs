@@ -57,13 +57,12 @@ impl Dashboard {
                 widgets.insert(id.into(), widget);
             }
         }
-        let mut tombstones = BTreeMap::new();
+        let mut tombstones = Tombstones::new(floor);
         for (key, value) in kv.scan("t/", Order::Ascending, TOMBSTONES_MAX as u32) {
             if let (Some(id), Some([version, changed])) = (key.strip_prefix("t/"), numbers(&value)) {
                 tombstones.insert(id.into(), Tombstone { version, changed });
             }
         }
-        let tombstones = Tombstones::new(tombstones, floor);
         let changed = widgets.values().map(|widget: &Widget| widget.changed).max().unwrap_or(0);
         Self {
             version: changed.max(tombstones.newest()).max(layout_changed).max(floor),
@@ -136,11 +135,11 @@ impl Dashboard {
 
 /// The data of a widget. What is missing reads as an empty object.
 pub(super) fn data(channel: &Channel, id: &str) -> Data {
-    channel.kv().get(&format!("w/{id}")).map_or_else(Data::default, |value| read(&value))
+    channel.kv().get(&format!("w/{id}")).map_or_else(Data::empty, |value| read(&value))
 }
 
 fn read(value: &[u8]) -> Data {
-    std::str::from_utf8(value).map(Data::read).unwrap_or_default()
+    std::str::from_utf8(value).map_or_else(|_| Data::empty(), Data::read)
 }
 
 /// One version of the layout.

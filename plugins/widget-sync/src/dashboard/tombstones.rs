@@ -2,9 +2,10 @@
 //! where they were when a widget comes back.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 
-use crate::encode;
+use crate::operation::WIDGET_ID_BYTES_MAX;
 
 /// Tombstones of a dashboard.
 pub(crate) const TOMBSTONES_MAX: usize = 1_000;
@@ -22,13 +23,16 @@ pub(super) struct Tombstone {
 #[derive(Default)]
 pub(super) struct Tombstones {
     by_id: BTreeMap<Rc<str>, Tombstone>,
+    /// The same by `changed`, which differs for each.
+    by_change: BTreeMap<u64, Rc<str>>,
     /// The version of the dashboard up to which some are forgotten.
     floor: u64,
 }
 
 impl Tombstones {
-    pub(super) fn new(by_id: BTreeMap<Rc<str>, Tombstone>, floor: u64) -> Self {
-        Self { by_id, floor }
+    /// None yet; up to this version of the dashboard some are forgotten.
+    pub(super) fn new(floor: u64) -> Self {
+        Self { floor, ..Self::default() }
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Tombstone> {
@@ -36,34 +40,27 @@ impl Tombstones {
     }
 
     pub(super) fn insert(&mut self, id: Rc<str>, tombstone: Tombstone) {
+        self.remove(&id);
+        self.by_change.insert(tombstone.changed, Rc::clone(&id));
         self.by_id.insert(id, tombstone);
     }
 
-    pub(super) fn remove(&mut self, id: &str) {
-        self.by_id.remove(id);
+    pub(super) fn remove(&mut self, id: &str) -> Option<Tombstone> {
+        let tombstone = self.by_id.remove(id)?;
+        self.by_change.remove(&tombstone.changed);
+        Some(tombstone)
     }
 
     /// The oldest one, if there is no room for another.
     pub(super) fn superfluous(&self) -> Option<Rc<str>> {
-        if self.by_id.len() < TOMBSTONES_MAX {
-            return None;
-        }
-        let oldest = self.by_id.iter().min_by_key(|(_, tombstone)| tombstone.changed);
-        oldest.map(|(id, _)| Rc::clone(id))
+        let oldest = self.by_change.values().next();
+        oldest.filter(|_| self.by_id.len() >= TOMBSTONES_MAX).cloned()
     }
 
     /// Drops one for good.
     pub(super) fn forget(&mut self, id: &str) {
-        if let Some(tombstone) = self.by_id.remove(id) {
+        if let Some(tombstone) = self.remove(id) {
             self.floor = self.floor.max(tombstone.changed);
-        }
-    }
-
-    /// Puts one back to how it stood.
-    pub(super) fn restore(&mut self, id: &Rc<str>, before: Option<Tombstone>) {
-        match before {
-            Some(tombstone) => drop(self.by_id.insert(Rc::clone(id), tombstone)),
-            None => drop(self.by_id.remove(id)),
         }
     }
 
@@ -77,16 +74,16 @@ impl Tombstones {
 
     /// The newest change among them.
     pub(super) fn newest(&self) -> u64 {
-        self.by_id.values().map(|tombstone| tombstone.changed).max().unwrap_or(0)
+        self.by_change.keys().next_back().copied().unwrap_or(0)
     }
 
-    /// The widgets deleted after a version of the dashboard.
+    /// The widgets deleted after a version of the dashboard, in that order.
     pub(super) fn after(&self, version: u64) -> Vec<Rc<str>> {
-        self.by_id.iter().filter(|(_, tombstone)| tombstone.changed > version).map(|(id, _)| Rc::clone(id)).collect()
+        self.by_change.range((Bound::Excluded(version), Bound::Unbounded)).map(|(_, id)| Rc::clone(id)).collect()
     }
 
     /// At most how many bytes their ids have as JSON.
-    pub(super) fn bytes(&self) -> usize {
-        self.by_id.keys().map(|id| encode::string_len(id) + 1).sum()
+    pub(super) fn bytes_max(&self) -> usize {
+        self.by_id.len() * (2 * WIDGET_ID_BYTES_MAX + 3)
     }
 }

@@ -80,8 +80,10 @@ impl Model {
         assert_eq!(all["layout"], self.layouts.last().cloned().unwrap_or_default(), "{context}");
         assert_eq!(all["layoutVersion"], self.layouts.len(), "{context}");
         let changes = only(&send(board, id, user, "SYNC_REQUEST", json!({"since": 0})), id)["payload"].clone();
-        let deleted: Vec<&String> = self.deleted.keys().collect();
-        assert_eq!(changes["deleted"], json!(deleted), "{context}");
+        let mut deleted: Vec<&str> =
+            changes["deleted"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        deleted.sort_unstable();
+        assert_eq!(deleted, self.deleted.keys().collect::<Vec<_>>(), "{context}");
     }
 }
 
