@@ -231,8 +231,7 @@ impl History {
         if self.older.is_empty() {
             // The rest of a hundred, as far as one read goes.
             let entries = channel.kv().scan(&prefix(name, first, 2), Order::Ascending, 100);
-            let entries = entries.into_iter().take((newer_from - first) as usize);
-            self.older.extend(entries.map(|(key, value)| {
+            self.older.extend(entries.into_iter().map(|(key, value)| {
                 budget.spend_read(value.len());
                 (key.len() + value.len()) as u32
             }));

@@ -1,7 +1,7 @@
 //! Subscribing, unsubscribing and replay.
 
 use hotbay_sdk::harness::Effect;
-use hotbay_sdk::{Audience, MemberId};
+use hotbay_sdk::{Audience, LeaveReason, MemberId};
 use serde_json::{Value, json};
 
 use super::{Bus, ask, assert_refused, audience, bus_with, crowd, emit, filter, frames, only, send, subscribe, types};
@@ -161,6 +161,31 @@ fn members_that_ask_for_the_same_share_the_frames() {
         .iter()
         .filter(|effect| matches!(effect, Effect::Frame { to: Audience::Only(to), .. } if to.len() == 200));
     assert_eq!(shared.count(), 40);
+}
+
+#[test]
+fn members_of_different_filters_share_nothing() {
+    let (mut bus, [ann, bob, cleo]) = bus_with(["ann", "bob", "cleo"]);
+    events(&mut bus, ann, "ideas", 0..10);
+    filter(&mut bus, bob, json!({"eventTypes": ["odd"]}));
+    let replay = json!({"type": "subscribe", "channel": "ideas", "replay": 3}).to_string();
+    let batch = [ann, bob, cleo].map(|member| bus.sent(member, replay.clone()));
+    let outcome = bus.batch(batch.into());
+    for (member, expected) in [(ann, [7, 8, 9]), (bob, [5, 7, 9]), (cleo, [7, 8, 9])] {
+        assert_eq!(data(&frames(&outcome, member)[1..]), expected);
+    }
+}
+
+#[test]
+fn a_replay_ends_with_the_membership_that_asked_for_it() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "ideas", 0..10);
+    let replay = json!({"type": "subscribe", "channel": "ideas", "replay": 3}).to_string();
+    let batch = vec![bus.sent(bob, replay.clone()), bus.joined(bob, None)];
+    assert_eq!(types(&bus.batch(batch), bob), ["connection"]);
+    let batch = vec![bus.sent(bob, replay), bus.left(bob, LeaveReason::Disconnected, None)];
+    assert_eq!(types(&bus.batch(batch), bob), [""; 0]);
+    assert_eq!(bus.timers(), []);
 }
 
 #[test]

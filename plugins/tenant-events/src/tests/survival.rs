@@ -73,10 +73,18 @@ fn after_a_restart_members_that_reuse_ids_start_afresh() {
     // made by leaving its leave out.
     bus.crash();
     assert_eq!(kv, bus.kv());
-    let batch = vec![bus.joined(ann, None), bus.sent(ann, r#"{"type":"x"}"#)];
+    let batch = vec![
+        bus.joined(ann, None),
+        bus.sent(ann, r#"{"type":"x"}"#),
+        bus.sent(ann, r#"{"type":"filters","filters":{"eventTypes":["y"]}}"#),
+    ];
     let outcome = bus.batch(batch);
-    assert_eq!(super::types(&outcome, ann), ["connection", "x"]);
-    assert_eq!(rows(&bus), ["m/00000000000000000002"]);
+    assert_eq!(super::types(&outcome, ann), ["connection", "x", "filters_updated"]);
+    // What it wants now is not taken for what is left of the life before.
+    bus.crash();
+    assert_eq!(super::types(&send(&mut bus, ann, json!({"type": "x"})), ann), [""; 0]);
+    assert_eq!(super::types(&send(&mut bus, ann, json!({"type": "y"})), ann), ["y"]);
+    assert_eq!(rows(&bus).len(), 2);
 }
 
 #[test]
@@ -107,6 +115,19 @@ fn more_rows_than_one_read_answers_are_found() {
     bus.crash();
     let outcome = send(&mut bus, members[0], json!({"type": "t3"}));
     assert_eq!(audience(&outcome, &bus, "t3"), members.iter().copied().skip(3).step_by(7).collect::<Vec<_>>());
+}
+
+#[test]
+fn more_bytes_of_rows_than_one_read_answers_are_found() {
+    let (mut bus, _) = bus_with::<0>([]);
+    let values = |number: usize| (0..60).map(move |value| format!("{number:03}{value:0117}")).collect::<Vec<_>>();
+    let members = crowd(&mut bus, 200, |number| Some(json!({"eventTypes": values(number)})));
+    bus.crash();
+    for number in [0, 99, 142, 143, 199] {
+        let kind = values(number)[30].clone();
+        let outcome = send(&mut bus, members[0], json!({"type": kind}));
+        assert_eq!(audience(&outcome, &bus, &kind), [members[number]]);
+    }
 }
 
 #[test]
