@@ -42,8 +42,8 @@ pub(crate) fn firm(identity: &Identity) -> Option<String> {
     text(&claims.firm_id)
 }
 
-/// What an identity may do with a draft. Binds a draft that is opened for the first time to the opener's firm, unless that
-/// only reads.
+/// What an identity may do with a draft. Binds a draft that is opened for the first time to the opener's firm, unless
+/// that only reads.
 pub(crate) fn decide(channel: &Channel, draft: &str, identity: &Identity) -> Result<Access, Denied> {
     let own = if identity.role == VIEWER { Access::Read } else { Access::Write };
     let firm = firm(identity);

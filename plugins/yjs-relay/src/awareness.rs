@@ -1,11 +1,11 @@
 //! Awareness of the y-websocket protocol: for each client of Yjs a small JSON state (cursor, name, colour) that nobody
 //! stores. Decides which states count and whose they are; sends nothing.
 //!
-//! A client is named by a number it chose itself. The first member that speaks for a number owns it until it leaves, so that nobody
-//! can move another's cursor. Clients of y-websocket also send back what they were told, with the clock it had: such
-//! echoes change nothing. A client that reconnects has its number from before, while its old connection may not be known
-//! to be broken yet: a member of the same user takes the number over by a newer clock, or at the same clock if that is the
-//! first and only thing it says.
+//! A client is named by a number it chose itself. The first member that speaks for a number owns it until it leaves, so
+//! that nobody can move another's cursor. Clients of y-websocket also send back what they were told, with the clock it
+//! had: such echoes change nothing. A client that reconnects has its number from before, while its old connection may
+//! not be known to be broken yet: a member of the same user takes the number over by a newer clock, or at the same
+//! clock if that is the first and only thing it says.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ use crate::lib0::{Malformed, Read, Reader, write_bytes, write_number};
 pub(crate) const IDS_PER_MEMBER_MAX: usize = 16;
 /// States of all members together, in bytes.
 pub(crate) const TOTAL_BYTES_MAX: usize = 4 << 20;
+/// Clients in one frame; a client may say all it knows.
+const CHANGES_MAX: usize = 1 << 14;
 /// Numbers whose owner left, remembered so that an echo does not bring them back.
 const GONE_MAX: usize = 1_024;
 /// How many time-outs they are remembered for.
@@ -36,6 +38,9 @@ pub(crate) struct Change<'a> {
 pub(crate) fn parse(bytes: &[u8]) -> Read<Vec<Change<'_>>> {
     let mut reader = Reader::new(bytes);
     let count = reader.count()?;
+    if count > CHANGES_MAX {
+        return Err(Malformed("it has states of too many clients"));
+    }
     let mut changes = Vec::new();
     for _ in 0..count {
         let (client, clock) = (reader.number()?, reader.number()?);
@@ -233,6 +238,11 @@ impl Awareness {
     pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
         let living = self.entries.values().filter(|entry| entry.state.is_some());
         living.map(|entry| entry.at_ms + self.timeout_ms).min()
+    }
+
+    /// Whether there is any state.
+    pub(crate) fn any(&self) -> bool {
+        self.bytes > 0
     }
 
     /// All states, with their clients and clocks.

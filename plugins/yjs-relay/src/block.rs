@@ -1,5 +1,5 @@
-//! Blocks, which Yjs calls structs: what one client inserted at consecutive clocks. Reads and checks them as strictly as
-//! the readers of Yjs do, and cuts them as Yjs does. Knows nothing of a document.
+//! Blocks, which Yjs calls structs: what one client inserted at consecutive clocks. Reads and checks them as strictly
+//! as the readers of Yjs do, and cuts them as Yjs does. Knows nothing of a document.
 
 use std::borrow::Cow;
 
@@ -129,8 +129,8 @@ pub(crate) struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    /// What is between two of its clocks, counted from its first, as Yjs would cut it out: what follows another part has
-    /// the end of that as its origin. Must not begin before the end of the piece before.
+    /// What is between two of its clocks, counted from its first, as Yjs would cut it out: what follows another part
+    /// has the end of that as its origin. Must not begin before the end of the piece before.
     pub(crate) fn piece(&mut self, from: u32, to: u32) -> Piece<'a> {
         let body = self.body(from, to);
         let (block, at) = (&self.block, self.at);
@@ -225,8 +225,8 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// A block can only refer to what its own client made before it. A client of Yjs does not check that: it would fail on such a
-/// block, and on every document with it.
+/// A block can only refer to what its own client made before it. A client of Yjs does not check that: it would fail on
+/// such a block, and on every document with it.
 fn earlier(at: Id, other: Id) -> Read<Id> {
     if other.client == at.client && other.clock >= at.clock {
         return Err(Malformed("a block refers to itself or a later one"));

@@ -1,11 +1,12 @@
-//! What goes out: the document to who lacks it, awareness, questions, and lines for the operator. Owns how much of it fits
-//! into one batch.
+//! What goes out: the document to who lacks it, awareness, questions, and lines for the operator. Owns how much of it
+//! fits into one batch.
 
 use std::collections::BTreeMap;
 
 use hotbay_sdk::{
     Audience, Channel, Delivery, MemberId, Payload, Refusal, RefusalCode, Sender, TimerKeep, log_debug, log_error,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::awareness::{self, Change};
 use crate::members::Protocol;
@@ -20,13 +21,27 @@ const FIELD_CHARS_MAX: usize = 200;
 /// What a frame costs beside its bytes.
 const FRAME_BYTES: usize = 128;
 
+/// State vectors of members that wait for an answer, in bytes, all together.
+const VECTORS_BYTES_MAX: usize = 8 << 20;
+/// Longest state vector handed from one instance to the next, in bytes. Whose is longer gets everything.
+const SAVED_VECTOR_BYTES_MAX: usize = 4 << 10;
+
 /// What somebody wants of the document.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Want {
     /// All of it, as `yjs-state-response`.
     Document,
     /// What somebody with this state vector lacks, as sync step 2.
     Missing(Vec<u8>),
+}
+
+impl Want {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Document => 0,
+            Self::Missing(vector) => vector.len(),
+        }
+    }
 }
 
 impl YjsRelay {
@@ -38,8 +53,35 @@ impl YjsRelay {
         channel.emit(to, what, how);
     }
 
+    /// Bytes this batch must still store: the fold of an update too large for the log cannot wait.
+    fn due(&self) -> usize {
+        self.draft.as_ref().filter(|draft| draft.is_ahead()).map_or(0, |draft| draft.document.size() + FRAME_BYTES)
+    }
+
     fn fits(&self, bytes: usize) -> bool {
-        self.spent == 0 || self.spent + bytes <= self.settings.effect_bytes_max
+        let due = self.spent + self.due();
+        due == 0 || due + bytes <= self.settings.effect_bytes_max
+    }
+
+    /// Sends an update to all but one. To those for whom this batch has no room, the document goes in another.
+    pub(crate) fn spread(&mut self, channel: &mut Channel, from: Option<MemberId>, update: &[u8], whole: bool) {
+        let due = self.due();
+        for (protocol, bytes) in [(Protocol::Binary, update.len()), (Protocol::Json, json::len_max(update.len()))] {
+            let Some(to) = self.members.others(protocol, from) else { continue };
+            if self.spent + due + bytes + 2 * FRAME_BYTES > self.settings.effect_bytes_max {
+                let want = if protocol == Protocol::Json { Want::Document } else { Want::Missing(vec![0]) };
+                let theirs =
+                    self.members.iter().filter(|(id, member)| member.protocol == protocol && Some(*id) != from);
+                self.wanted.extend(theirs.map(|(id, _)| (id, want.clone())));
+            } else if protocol == Protocol::Json {
+                self.emit(channel, &to, json::data("yjs-update", update), &Delivery::HIGH);
+            } else if whole {
+                self.spent += FRAME_BYTES + bytes;
+                channel.forward(&to, &Delivery::HIGH);
+            } else {
+                self.emit(channel, &to, binary::update(update), &Delivery::HIGH);
+            }
+        }
     }
 
     /// Folds the log into the snapshot, if that is due.
@@ -54,10 +96,29 @@ impl YjsRelay {
         }
     }
 
-    /// Sends the document, or what they lack of it, to those who want it: the same bytes to all who want the same. What is too
-    /// much for this batch waits for the next one.
+    /// Notes that a member wants an answer; the end of the batch gives it.
+    pub(crate) fn want(&mut self, member: MemberId, want: Want) -> Result<(), Refusal> {
+        let waiting: usize = self.wanted.values().map(Want::bytes).sum();
+        if want.bytes() > 0 && waiting + want.bytes() > VECTORS_BYTES_MAX {
+            return Err(Refusal::new(RefusalCode::Unavailable, "too many wait for the document, try again later"));
+        }
+        self.wanted.insert(member, want);
+        Ok(())
+    }
+
+    /// What the next instance must answer.
+    pub(crate) fn unanswered(&self) -> BTreeMap<MemberId, Want> {
+        let short = |want: &Want| match want {
+            Want::Missing(vector) if vector.len() > SAVED_VECTOR_BYTES_MAX => Want::Missing(vec![0]),
+            want => want.clone(),
+        };
+        self.wanted.iter().map(|(member, want)| (*member, short(want))).collect()
+    }
+
+    /// Sends the document, or what they lack of it, to those who want it: the same bytes to all who want the same. What
+    /// is too much for this batch waits for the next one.
     pub(crate) fn settle(&mut self, channel: &mut Channel) {
-        if self.wanted.is_empty() {
+        if self.wanted.is_empty() || self.full {
             return;
         }
         let Some(draft) = &self.draft else { return };
@@ -73,6 +134,7 @@ impl YjsRelay {
             } else if self.fits(bytes) {
                 self.answer(channel, &want, members);
             } else {
+                self.full = true;
                 self.wanted.extend(members.into_iter().map(|member| (member, want.clone())));
             }
         }
@@ -105,15 +167,17 @@ impl YjsRelay {
         }
     }
 
-    /// Asks a member of y-websocket for what the document lacks.
-    pub(crate) fn ask(&mut self, channel: &mut Channel, member: MemberId) {
-        let is_binary = |member: &crate::Member| member.protocol == Protocol::Binary;
+    /// Asks members of y-websocket for what the document lacks.
+    pub(crate) fn ask(&mut self, channel: &mut Channel) {
+        let members = &self.members;
+        let is_binary = |id: &MemberId| members.get(*id).is_some_and(|member| member.protocol == Protocol::Binary);
+        let asked: Vec<MemberId> = std::mem::take(&mut self.asked).into_iter().filter(is_binary).collect();
         if let Some(draft) = &self.draft
-            && self.members.get(member).is_some_and(is_binary)
+            && !asked.is_empty()
         {
             let mut vector = Vec::new();
             draft.document.write_state_vector(&mut vector);
-            self.emit(channel, &Audience::Only(vec![member]), binary::step_1(&vector), &Delivery::HIGH);
+            self.emit(channel, &Audience::Only(asked), binary::step_1(&vector), &Delivery::HIGH);
         }
     }
 
@@ -147,18 +211,18 @@ impl YjsRelay {
         }
     }
 
-    /// Sends all awareness states to a member, if there are any or it asked.
-    pub(crate) fn send_awareness(&mut self, channel: &mut Channel, member: MemberId, asked: bool) {
-        let states = self.awareness.states();
-        if asked || !states.is_empty() {
+    /// Sends all awareness states to those who are to know them.
+    pub(crate) fn send_awareness(&mut self, channel: &mut Channel) {
+        if !self.curious.is_empty() {
+            let to = Audience::Only(std::mem::take(&mut self.curious).into_iter().collect());
             let mut update = Vec::new();
-            awareness::write(&mut update, states.into_iter());
-            self.emit(channel, &Audience::Only(vec![member]), binary::awareness(&update), &Delivery::NORMAL);
+            awareness::write(&mut update, self.awareness.states().into_iter());
+            self.emit(channel, &to, binary::awareness(&update), &Delivery::NORMAL);
         }
     }
 
-    /// Says that states are gone, with the clocks they had. With a later one, a client that comes back would have its next state
-    /// taken for an old one.
+    /// Says that states are gone, with the clocks they had. With a later one, a client that comes back would have its
+    /// next state taken for an old one.
     pub(crate) fn announce_gone(&mut self, channel: &mut Channel, gone: &[(u64, u64)]) {
         if !gone.is_empty()
             && let Some(to) = self.members.others(Protocol::Binary, None)

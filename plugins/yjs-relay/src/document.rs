@@ -1,9 +1,10 @@
-//! A document as a relay needs it: all blocks of all clients as they came, and what was deleted. It answers what somebody
-//! lacks, takes updates, and knows its size; it does not know what the blocks say, so nothing in them can lead it astray.
+//! A document as a relay needs it: all blocks of all clients as they came, and what was deleted. It answers what
+//! somebody lacks, takes updates, and knows its size; it does not know what the blocks say, so nothing in them can lead
+//! it astray.
 //!
-//! Blocks are not integrated as in an editor. Merging updates, state vectors and differences need only clocks: memory is that
-//! of the encoded bytes, and every step takes time in proportion to what it reads or writes. A block whose neighbours are missing is
-//! kept like any other; whoever receives it waits for them.
+//! Blocks are not integrated as in an editor. Merging updates, state vectors and differences need only clocks: memory
+//! is that of the encoded bytes, and every step takes time in proportion to what it reads or writes. A block whose
+//! neighbours are missing is kept like any other; whoever receives it waits for them.
 
 mod compact;
 
@@ -368,8 +369,8 @@ impl Row {
         self.to = to;
     }
 
-    /// What of it is from this clock on: how many blocks end before, the rest of the one that is cut, and the bytes of those
-    /// behind.
+    /// What of it is from this clock on: how many blocks end before, the rest of the one that is cut, and the bytes of
+    /// those behind.
     fn split(&self, client: u64, clock: u32) -> (u32, Vec<u8>, &[u8]) {
         if clock <= self.from {
             return (0, Vec::new(), &self.bytes);

@@ -1,9 +1,9 @@
 //! Collaborative drafts: Yjs documents over JSON frames and the y-websocket protocol, checked, stored and shared.
 //!
-//! One instance is one draft, `draft:{draftId}`. Members on an endpoint listed in the setting `binary_endpoints` speak the
-//! protocol of y-websocket, all others JSON; both work on the same document at once. Cursors, selections and the list of
-//! active users travel as awareness, between members of y-websocket only; comments and the authors of changes are part of
-//! the document, and so the clients' business.
+//! One instance is one draft, `draft:{draftId}`. Members on an endpoint listed in the setting `binary_endpoints` speak
+//! the protocol of y-websocket, all others JSON; both work on the same document at once. Cursors, selections and the
+//! list of active users travel as awareness, between members of y-websocket only; comments and the authors of changes
+//! are part of the document, and so the clients' business.
 //!
 //! # JSON frames
 //!
@@ -17,17 +17,17 @@
 //!
 //! # y-websocket frames
 //!
-//! Joining: sync step 1 to who may write, and all awareness states. Sync step 1 is answered with step 2. An update goes to
-//! all others; one that leaves a gap has its sender asked for what is missing. Refused updates are answered with an auth frame
-//! that says why, except those of viewers, which are dropped.
+//! Joining: sync step 1 to who may write, and all awareness states. Sync step 1 is answered with step 2. An update goes
+//! to all others; one that leaves a gap has its sender asked for what is missing. Refused updates are answered with an
+//! auth frame that says why, except those of viewers, which are dropped.
 //!
 //! # Updates
 //!
-//! An update is checked, merged into the document, stored, and then sent on as it came; the host releases nothing before
-//! it is stored. What says nothing new goes no further. See `document.rs` for how, and `store.rs` for where.
+//! An update is checked, merged into the document, stored, and then sent on as it came; the host releases nothing
+//! before it is stored. What says nothing new goes no further. See `document.rs` for how, and `store.rs` for where.
 //!
-//! A server publishes `{"type":"yjs-update","data":[…]}` to a draft to change it. This crate must not decide who a user is, nor
-//! how fast it may write.
+//! A server publishes `{"type":"yjs-update","data":[…]}` to a draft to change it. This crate must not decide who a user
+//! is, nor how fast it may write.
 
 mod access;
 mod awareness;
@@ -50,8 +50,8 @@ mod update;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotbay_sdk::{
-    Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Identity, Joined, LeaveReason, Left, MemberId, Message,
-    Payload, Plugin, Publication, Refusal, RefusalCode, Sender, TimerKeep, log_error, log_info, log_warn,
+    Channel, ChannelInfo, HttpRequest, HttpResponse, Identity, Joined, LeaveReason, Left, MemberId, Message, Payload,
+    Plugin, Publication, Refusal, RefusalCode, Sender, TimerKeep, log_error, log_info, log_warn,
 };
 
 use access::{Access, Denied};
@@ -85,8 +85,12 @@ pub struct YjsRelay {
     /// Who is to get the document, or what it lacks of it.
     wanted: BTreeMap<MemberId, Want>,
     states_timer: bool,
-    /// Whose update left a gap in this batch.
-    gaps: BTreeSet<MemberId>,
+    /// This batch has no room for another of them.
+    full: bool,
+    /// Who is to be asked for what the document lacks, at the end of this batch.
+    asked: BTreeSet<MemberId>,
+    /// Who is to be told all awareness states, at the end of this batch.
+    curious: BTreeSet<MemberId>,
     /// Bytes sent and stored in this batch.
     spent: usize,
     /// Lines about single frames in this batch.
@@ -107,9 +111,11 @@ impl Plugin for YjsRelay {
             known: saved.members,
             awareness,
             awareness_timer: false,
-            wanted: BTreeMap::new(),
+            wanted: saved.wanted,
             states_timer: false,
-            gaps: BTreeSet::new(),
+            full: false,
+            asked: BTreeSet::new(),
+            curious: BTreeSet::new(),
             spent: 0,
             lines: 0,
         })
@@ -134,6 +140,10 @@ impl Plugin for YjsRelay {
             }
         }
         self.set_awareness_timer(channel);
+        self.wanted.retain(|member, _| self.members.get(*member).is_some());
+        if !self.wanted.is_empty() && self.load(channel).is_err() {
+            self.wanted.clear();
+        }
     }
 
     fn on_join(&mut self, channel: &mut Channel, joined: Joined) -> Result<(), Refusal> {
@@ -156,13 +166,15 @@ impl Plugin for YjsRelay {
         let protocol = member.protocol;
         self.members.insert(id, member);
         match protocol {
-            Protocol::Json => drop(self.wanted.insert(id, Want::Document)),
+            Protocol::Json => self.want(id, Want::Document)?,
             Protocol::Binary => {
                 // A viewer would answer with what it may not write.
                 if access == Access::Write {
-                    self.ask(channel, id);
+                    self.asked.insert(id);
                 }
-                self.send_awareness(channel, id, false);
+                if self.awareness.any() {
+                    self.curious.insert(id);
+                }
             }
         }
         Ok(())
@@ -170,7 +182,8 @@ impl Plugin for YjsRelay {
 
     fn on_leave(&mut self, channel: &mut Channel, left: Left) {
         self.wanted.remove(&left.member);
-        self.gaps.remove(&left.member);
+        self.asked.remove(&left.member);
+        self.curious.remove(&left.member);
         let gone = self.awareness.leave(left.member, channel.now_ms());
         if let Some(member) = self.members.remove(left.member) {
             let reason = match left.why {
@@ -230,12 +243,11 @@ impl Plugin for YjsRelay {
     }
 
     fn on_batch_end(&mut self, channel: &mut Channel) {
+        self.ask(channel);
+        self.send_awareness(channel);
         self.fold(channel);
         self.settle(channel);
-        for member in std::mem::take(&mut self.gaps) {
-            self.ask(channel, member);
-        }
-        (self.spent, self.lines) = (0, 0);
+        (self.spent, self.lines, self.full) = (0, 0, false);
         if let Some(draft) = &mut self.draft {
             draft.document.renew();
         }
@@ -246,7 +258,7 @@ impl Plugin for YjsRelay {
     }
 
     fn save(&mut self) -> Vec<u8> {
-        saved::write(&self.members, self.awareness.save())
+        saved::write(&self.members, self.awareness.save(), self.unanswered())
     }
 
     fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
@@ -307,8 +319,7 @@ impl YjsRelay {
             }
             "yjs-state-request" => {
                 self.load(channel)?;
-                self.wanted.insert(id, Want::Document);
-                Ok(())
+                self.want(id, Want::Document)
             }
             "ping" => {
                 channel.send(id, r#"{"type":"pong"}"#);
@@ -336,8 +347,7 @@ impl YjsRelay {
                 }
                 StateVector::read(vector).map_err(malformed)?;
                 self.load(channel)?;
-                self.wanted.insert(id, Want::Missing(vector.to_vec()));
-                Ok(())
+                self.want(id, Want::Missing(vector.to_vec()))
             }
             binary::Frame::Step2(update) => {
                 self.may_write(channel, id)?;
@@ -356,7 +366,7 @@ impl YjsRelay {
                 Ok(())
             }
             binary::Frame::QueryAwareness => {
-                self.send_awareness(channel, id, true);
+                self.curious.insert(id);
                 Ok(())
             }
             binary::Frame::Other(kind) => {
@@ -392,8 +402,8 @@ impl YjsRelay {
         Ok(access)
     }
 
-    /// Takes an update of a member or a server, all of it or nothing. `whole` if the frame holds just this update, in the words of
-    /// y-websocket.
+    /// Takes an update of a member or a server, all of it or nothing. `whole` if the frame holds just this update, in
+    /// the words of y-websocket.
     fn update(
         &mut self,
         channel: &mut Channel,
@@ -417,21 +427,12 @@ impl YjsRelay {
         if applied.gap
             && let Some(from) = from
         {
-            self.gaps.insert(from);
+            self.asked.insert(from);
         }
+        self.spent += update.len();
         // Who just joined gets the document before what follows it.
         self.settle(channel);
-        if let Some(to) = self.members.others(Protocol::Binary, from) {
-            if whole {
-                self.spent += update.len();
-                channel.forward(&to, &Delivery::HIGH);
-            } else {
-                self.emit(channel, &to, binary::update(update), &Delivery::HIGH);
-            }
-        }
-        if let Some(to) = self.members.others(Protocol::Json, from) {
-            self.emit(channel, &to, json::data("yjs-update", update), &Delivery::HIGH);
-        }
+        self.spread(channel, from, update, whole);
         self.log_update(channel, from, update.len());
         Ok(())
     }

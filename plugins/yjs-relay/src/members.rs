@@ -1,4 +1,5 @@
-//! Who is here, which protocol they speak and what they may do. Kept in memory, and handed over when the channel sleeps.
+//! Who is here, which protocol they speak and what they may do. Kept in memory, and handed over when the channel
+//! sleeps.
 
 use std::collections::BTreeMap;
 

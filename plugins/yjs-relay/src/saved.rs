@@ -1,5 +1,5 @@
-//! The memory handed from one instance to the next: members and awareness, never the document. A cache: what cannot be read
-//! is left out.
+//! The memory handed from one instance to the next: members, awareness and who waits for an answer, never the document.
+//! A cache: what cannot be read is left out.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use hotbay_sdk::MemberId;
 use serde::{Deserialize, Serialize};
 
 use crate::awareness;
+use crate::deliver::Want;
 use crate::members::{Member, Members};
 
 /// Members handed over; beyond it an instance looks them up as after a crash.
@@ -17,12 +18,13 @@ const MEMBERS_MAX: usize = 10_000;
 pub(crate) struct Saved {
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) awareness: awareness::Saved,
+    pub(crate) wanted: BTreeMap<MemberId, Want>,
 }
 
 /// Writes it down.
-pub(crate) fn write(members: &Members, awareness: awareness::Saved) -> Vec<u8> {
+pub(crate) fn write(members: &Members, awareness: awareness::Saved, wanted: BTreeMap<MemberId, Want>) -> Vec<u8> {
     let members = members.iter().take(MEMBERS_MAX).map(|(id, member)| (id, member.clone())).collect();
-    serde_json::to_vec(&Saved { members, awareness }).unwrap_or_default()
+    serde_json::to_vec(&Saved { members, awareness, wanted }).unwrap_or_default()
 }
 
 /// Reads it; nothing if it is not what [`write`] made.

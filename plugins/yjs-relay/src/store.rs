@@ -1,5 +1,5 @@
-//! A draft in the channel's store: a snapshot of the document in pieces, and in the log the updates since. Owns the keys and
-//! their layout; loads, appends and folds.
+//! A draft in the channel's store: a snapshot of the document in pieces, and in the log the updates since. Owns the
+//! keys and their layout; loads, appends and folds.
 //!
 //! | where | what |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `snapshot/000000` … | the document as one update of Yjs, in pieces of 1 MiB |
 //! | log | one update each, as it came |
 //!
-//! A fold writes all pieces and trims the log in one batch, so nothing in between can ever be found. An update too large for a
-//! log entry is folded in the batch that brings it.
+//! A fold writes all pieces and trims the log in one batch, so nothing in between can ever be found. An update too
+//! large for a log entry is folded in the batch that brings it.
 
 use hotbay_sdk::Channel;
 

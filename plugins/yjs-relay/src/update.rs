@@ -1,5 +1,5 @@
-//! Updates and state vectors of Yjs, version 1 of their encoding: who inserted which blocks, and what was deleted. Reads
-//! and checks them; keeps nothing.
+//! Updates and state vectors of Yjs, version 1 of their encoding: who inserted which blocks, and what was deleted.
+//! Reads and checks them; keeps nothing.
 
 use std::collections::BTreeMap;
 
@@ -95,9 +95,11 @@ fn walk<'a, const CHECK: bool>(reader: &mut Reader<'a>, mut each: impl FnMut(Par
             if to > CLOCK_MAX {
                 return Err(Malformed("a clock is too large"));
             }
-            if from < to {
-                each(Part::Deleted { client, from, to });
+            if from == to {
+                // Yjs keeps it, and then fails to encode what it has.
+                return Err(Malformed("a deletion is empty"));
             }
+            each(Part::Deleted { client, from, to });
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Makes a document smaller without changing what it says: rows that touch become one, blocks that Yjs would keep as one are
-//! joined, and what is deleted gives up its content, as in every client of Yjs that collects garbage.
+//! Makes a document smaller without changing what it says: rows that touch become one, blocks that Yjs would keep as
+//! one are joined, and what is deleted gives up its content, as in every client of Yjs that collects garbage.
 
 use super::{Client, Document, Row};
 use crate::block::{Block, Id, Piece};

@@ -98,8 +98,8 @@ fn nobody_moves_the_cursor_of_another_user() {
     assert_eq!(told(&mut room).len(), 0);
 }
 
-/// Goal: a client that connects anew is seen although its old connection is not known to be broken, and the end of that does
-/// not take its state away.
+/// Goal: a client that connects anew is seen although its old connection is not known to be broken, and the end of that
+/// does not take its state away.
 #[test]
 fn a_client_that_reconnects_takes_its_number_along() {
     for same_clock in [true, false] {
@@ -270,6 +270,8 @@ fn what_is_no_json_or_cut_short_is_refused_whole() {
         binary::awareness(&[0xFF, 0xFF, 0x03]),
     ];
     cases.push(binary::awareness(&[2, 7, 2, 1, b'1']));
+    let many: Vec<State<'_>> = (0..20_000).map(|client| (client, 1, Some("1"))).collect();
+    cases.push(frame(&many));
 
     for case in cases {
         let said = send_binary(&mut room, ann, case.clone());

@@ -58,6 +58,96 @@ fn documents_that_do_not_fit_into_a_batch_wait_for_the_next() {
     assert_eq!(room.timers(), [], "nothing is left to send");
 }
 
+/// Goal: an update too large to be sent at once to everybody reaches everybody all the same.
+#[test]
+fn an_update_that_does_not_fit_comes_as_the_document() {
+    let (mut room, editor) = narrow_room(10_000);
+    let (ann, bob) = (join_binary(&mut room, "ann"), join_binary(&mut room, "bob"));
+    let (cleo, dan) = (join_json(&mut room, "cleo"), join_json(&mut room, "dan"));
+    let update = editor.types(&"x".repeat(230_000));
+
+    let mut sent = send_binary(&mut room, ann, binary::update(&update));
+    assert_eq!(updates(&sent, bob), [update]);
+    sent.received.extend(room.advance_ms(1).received);
+
+    for other in [cleo, dan] {
+        let reader = Editor::new(6);
+        reader.apply(&data(&only(&sent, other), "yjs-state-response"));
+        assert_eq!(reader.text(), editor.text());
+    }
+    assert_eq!(sent.received.iter().filter(|(to, _)| *to == ann).count(), 0);
+}
+
+/// Goal: what must be folded in a batch has room there, however many wait for the document.
+#[test]
+fn an_update_that_must_be_folded_goes_before_who_waits() {
+    let mut room = Room::with_settings("draft:d1", &json!({"effect_bytes_max": 6 * MIB}).to_string());
+    room.set_effect_bytes_max(6 * MIB);
+    let (editor, ann) = (Editor::new(5), join_binary(&mut room, "ann"));
+    for _ in 0..120 {
+        send_binary(&mut room, ann, binary::update(&editor.types(&"some words".repeat(1_000))));
+    }
+    let readers: Vec<u64> = (0..8).map(|_| join_binary(&mut room, "bob")).collect();
+    let asks = readers.iter().enumerate().map(|(number, id)| room.sent(*id, binary::step_1(&[1, 9 + number as u8, 1])));
+    let asks = asks.collect();
+    let mut received = room.batch(asks);
+    assert_eq!(room.timers().len(), 1, "some wait");
+
+    received
+        .received
+        .extend(send_binary(&mut room, ann, binary::update(&editor.types(&"x".repeat(3 * MIB / 2)))).received);
+    received.received.extend(room.advance_ms(10).received);
+
+    for id in readers {
+        let reader = Editor::new(6);
+        for update in updates(&received, id) {
+            reader.apply(&update);
+        }
+        assert_eq!(reader.text(), editor.text());
+    }
+    room.restart();
+    let ann = join_binary(&mut room, "ann");
+    assert_eq!(updates(&send_binary(&mut room, ann, binary::step_1(&[0])), ann).len(), 1);
+    assert_eq!(room.log().len(), 0);
+}
+
+/// Goal: a crowd that joins costs one question and one list of cursors.
+#[test]
+fn who_joins_together_is_greeted_together() {
+    let (mut room, _) = narrow_room(10_000);
+    let ann = join_binary(&mut room, "ann");
+    let state = format!("\"{}\"", "x".repeat(10_000));
+    let mut states = Vec::new();
+    crate::awareness::write(&mut states, [(7, 1, Some(state.as_str()))].into_iter());
+    send_binary(&mut room, ann, binary::awareness(&states));
+    let joining: Vec<u64> = (0..250).map(|_| room.connect_as(identity("bob", BINARY_ENDPOINT))).collect();
+    let mut events: Vec<_> = joining.iter().map(|id| room.joined(*id, None)).collect();
+    events.push(room.sent(ann, vec![3]));
+    events.push(room.sent(ann, vec![3]));
+
+    let outcome = room.batch(events);
+
+    assert_eq!((outcome.faults.len(), outcome.effects.len()), (0, 2));
+    assert_eq!((binary_frames(&outcome, ann).len(), binary_frames(&outcome, joining[99]).len()), (1, 2));
+}
+
+/// Goal: a change of version in between loses nobody who waits.
+#[test]
+fn who_waits_for_a_document_gets_it_from_the_next_version() {
+    let (mut room, editor) = narrow_room(230_000);
+    let (ann, bob) = (join_json(&mut room, "ann"), join_binary(&mut room, "bob"));
+    let ask = room.sent(ann, r#"{"type":"yjs-state-request"}"#);
+    let asking = vec![ask, room.sent(bob, binary::step_1(&[0]))];
+    let mut received = room.batch(asking);
+
+    room.sleep();
+    received.received.extend(room.advance_ms(1).received);
+
+    let reader = Editor::new(6);
+    reader.apply(&data(&only(&received, ann), "yjs-state-response"));
+    assert_eq!((reader.text(), updates(&received, bob).len()), (editor.text(), 1));
+}
+
 #[test]
 fn who_waits_for_a_document_and_leaves_is_forgotten() {
     let (mut room, _) = narrow_room(230_000);
@@ -135,6 +225,25 @@ fn a_state_vector_is_bounded() {
     let refused = send_binary(&mut room, ann, binary::step_1(&vector));
 
     assert_eq!(binary_frames(&refused, ann), [binary::denied("the state vector is too large")]);
+}
+
+/// Goal: members that wait cannot fill the memory with what they have.
+#[test]
+fn state_vectors_that_wait_are_bounded() {
+    let (mut room, _) = narrow_room(1_000_000);
+    let mut vector = vec![0x80, 0x80, 0x18];
+    vector.extend([5, 1].repeat(384 << 10));
+    let members: Vec<u64> = (0..16).map(|_| join_binary(&mut room, "ann")).collect();
+    let events = members.iter().enumerate().map(|(number, id)| {
+        vector[4] = 1 + number as u8;
+        room.sent(*id, binary::step_1(&vector))
+    });
+    let events = events.collect();
+
+    let outcome = room.batch(events);
+
+    let refused = outcome.refusals.iter().filter(|why| why.message.starts_with("too many wait")).count();
+    assert_eq!((outcome.faults.len(), refused), (0, 6));
 }
 
 /// Goal: lines about frames are few, however many frames come.

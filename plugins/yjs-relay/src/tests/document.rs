@@ -33,9 +33,9 @@ fn shown(document: &Document) -> String {
     reader.shows()
 }
 
-/// Goal: the relay holds what all editors made together.
-/// Method: five editors change a document at random and hear of each other only now and then, through the relay; updates
-/// come twice, in wrong order and as parts of larger ones; compacting at random times.
+/// Goal: the relay holds what all editors made together. Method: five editors change a document at random and hear of
+/// each other only now and then, through the relay; updates come twice, in wrong order and as parts of larger ones;
+/// compacting at random times.
 #[test]
 fn what_editors_make_is_what_a_new_reader_sees() {
     for seed in 0..100 {
@@ -273,5 +273,50 @@ fn a_set_of_clocks_joins_what_touches() {
         let listed: Vec<(u32, u32)> = ranges.iter().collect();
         assert!(listed.windows(2).all(|pair| pair[0].1 < pair[1].0), "{listed:?}");
         assert_eq!(listed.into_iter().flat_map(|(from, to)| from..to).collect::<Vec<_>>(), Vec::from_iter(clocks));
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Session {
+    text: String,
+    xml: String,
+    vector: std::collections::BTreeMap<u64, u32>,
+    bytes: usize,
+    updates: Vec<String>,
+}
+
+/// Goal: what Yjs itself writes is accepted and kept, every kind of content of it, in whatever order it comes.
+/// Method: a session recorded with Yjs 13.6 (`fixtures/yjs.mjs`), with what Yjs made of it.
+#[test]
+fn a_session_of_yjs_itself_is_kept() {
+    let session: Session = serde_json::from_str(include_str!("../../fixtures/yjs.json")).unwrap();
+    let byte = |hex: &[u8]| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
+    let updates: Vec<Vec<u8>> =
+        session.updates.iter().map(|update| update.as_bytes().chunks(2).map(byte).collect()).collect();
+    for seed in 0..20 {
+        let (mut rng, mut left) = (Rng(seed), updates.clone());
+        let mut document = Document::new(LARGE, seed % 2 == 0);
+        while !left.is_empty() {
+            let update = left.swap_remove(rng.below(left.len().min(1 + seed as usize)));
+            apply(&mut document, &update);
+        }
+
+        document.compact();
+
+        let mut vector = Vec::new();
+        write_number(&mut vector, session.vector.len() as u64);
+        for (client, clock) in &session.vector {
+            write_number(&mut vector, *client);
+            write_number(&mut vector, u64::from(*clock));
+        }
+        assert_eq!(vector_of(&document), StateVector::decode_v1(&vector).unwrap(), "seed {seed}");
+        let reader = Editor::new(9);
+        reader.apply(&document.encode());
+        assert_eq!(reader.text(), session.text, "seed {seed}");
+        assert!(reader.shows().ends_with(&session.xml), "seed {seed}: {}", reader.shows());
+        if seed % 2 == 0 {
+            let bytes = document.encode().len();
+            assert!(bytes < session.bytes + session.bytes / 4, "seed {seed}: {bytes} bytes, Yjs {}", session.bytes);
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Ten thousand seeded frames in each protocol, garbage and mutated valid ones: none makes the plugin panic, what is refused
-//! changes nothing and reaches nobody, and whatever reaches somebody is well formed.
+//! Ten thousand seeded frames in each protocol, garbage and mutated valid ones: none makes the plugin panic, what is
+//! refused changes nothing and reaches nobody, and whatever reaches somebody is well formed.
 
 use hotbay_sdk::harness::Outcome;
 use hotbay_sdk::{MemberId, Payload};

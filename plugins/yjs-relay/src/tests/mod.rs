@@ -1,4 +1,5 @@
-//! The rules of collaborative drafts, on the harness. The clients are documents of yrs, an independent implementation of Yjs.
+//! The rules of collaborative drafts, on the harness. The clients are documents of yrs, an independent implementation
+//! of Yjs.
 
 mod access;
 mod awareness;

@@ -1,14 +1,15 @@
 //! The JSON frames, one test for each rule, and updates by application servers.
 
 use hotbay_sdk::harness::Outcome;
-use hotbay_sdk::{Event, Level, Payload};
+use hotbay_sdk::{Event, Level, Payload, Plugin, Refusal, RefusalCode, Sender};
 use serde_json::json;
 
 use super::{
     Editor, JSON_ENDPOINT, Room, data, frames, identity, join, join_json, only, read, room, send, send_update, stored,
     viewer,
 };
-use crate::json;
+use crate::settings::BINARY_ENDPOINT;
+use crate::{YjsRelay, json};
 
 /// Checks that nothing happened but one `error` to the sender.
 #[track_caller]
@@ -260,4 +261,33 @@ fn bytes_are_written_as_json_reads_them() {
     assert_eq!(read, json!({"type": "yjs-update", "data": bytes}));
     assert!(frame.len() <= json::len_max(bytes.len()));
     assert_eq!(json::Frame::parse(&Payload::from(frame)).unwrap().data().unwrap(), bytes);
+}
+
+/// Goal: what the host refuses is told in the protocol of who sent it, and a close needs no words.
+#[test]
+fn refusals_of_the_host_are_told_in_the_words_of_each_protocol() {
+    let to = |endpoint: &str| Sender { now_ms: 0, identity: identity("ann", endpoint) };
+    let (text, bytes, object) = (Payload::from("{}"), Payload::from(vec![0, 2]), Payload::from(b" {}".to_vec()));
+    let json_error = |why: &str| Some(Payload::from(json!({"type": "error", "error": why}).to_string()));
+    let denied = |why: &str| Some(Payload::from(crate::binary::denied(why)));
+    let refused = |endpoint: &str, frame: Option<&Payload>, code| {
+        YjsRelay::refused(&to(endpoint), frame, &Refusal::new(code, "why"))
+    };
+
+    for code in [RefusalCode::RateLimited, RefusalCode::TooLarge, RefusalCode::Fault, RefusalCode::BadRequest] {
+        assert_eq!(refused("/ws", Some(&text), code), json_error("why"));
+        assert_eq!(refused("/ws", Some(&object), code), json_error("why"));
+        assert_eq!(refused(BINARY_ENDPOINT, Some(&bytes), code), denied("why"));
+        assert_eq!(refused("/ws", None, code), json_error("why"));
+        assert_eq!(refused(BINARY_ENDPOINT, None, code), None);
+    }
+    for endpoint in ["/ws", BINARY_ENDPOINT] {
+        assert_eq!(refused(endpoint, Some(&text), RefusalCode::Closing), None);
+        for code in [RefusalCode::Closing, RefusalCode::Forbidden, RefusalCode::Unavailable] {
+            assert_eq!(refused(endpoint, None, code), None, "{code:?}");
+        }
+    }
+    assert_eq!(refused("/ws", None, RefusalCode::Lost), json_error("why"));
+    assert_eq!(refused("/ws", Some(&text), RefusalCode::Forbidden), json_error("why"));
+    assert_eq!(refused(BINARY_ENDPOINT, Some(&bytes), RefusalCode::Forbidden), None);
 }

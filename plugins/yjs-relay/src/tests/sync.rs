@@ -173,7 +173,8 @@ fn who_leaves_a_gap_is_asked_for_what_is_missing() {
     assert_eq!(binary_frames(&sent, ann).len(), 0, "and no more");
 }
 
-/// Goal: through sleep, crash, restart, folding, both protocols and editors that come and go, everybody ends with the same.
+/// Goal: through sleep, crash, restart, folding, both protocols and editors that come and go, everybody ends with the
+/// same.
 #[test]
 fn editors_that_come_and_go_agree_in_the_end() {
     for seed in 0..25 {

@@ -71,6 +71,7 @@ fn what_yjs_cannot_read_is_refused() {
         (vec![2, 1, 5, 0, 0, 1, 1, 5, 9, 0, 1, 0], "a client comes twice"),
         (vec![3, 1, 5, 0, 0, 1, 1, 6, 0, 0, 1, 1, 5, 9, 0, 1, 0], "a client comes twice"),
         ([&[0, 1, 5, 1], &*long(i32::MAX as u64 - 1), &[9]].concat(), "a clock is too large"),
+        (vec![0, 1, 1, 1, 8, 0], "a deletion is empty"),
         (vec![0, 1, 5, 0xFF, 0xFF, 0x03, 0, 1], "it ends too early"),
     ];
     for (update, why) in cases {
@@ -126,8 +127,8 @@ fn nesting_ends_at_the_limit_and_not_on_the_stack() {
     assert_eq!(refusal(&deep_json), "", "JSON.parse takes it, and nobody here goes down into it");
 }
 
-/// Goal: wherever a reader stopped, it gets exactly the rest.
-/// Method: for each clock of a document with every kind of content, what is missing begins at that clock and ends at the end.
+/// Goal: wherever a reader stopped, it gets exactly the rest. Method: for each clock of a document with every kind of
+/// content, what is missing begins at that clock and ends at the end.
 #[test]
 fn what_is_missing_begins_anywhere() {
     let editor = Editor::new(77);
