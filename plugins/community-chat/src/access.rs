@@ -1,8 +1,6 @@
 //! Who may join which channel. Decides from the name and the verified claims alone; keeps nothing.
 
 use hotbay_sdk::{Identity, Refusal};
-use serde::Deserialize;
-use serde_json::Value;
 
 /// Checks that this identity may join this channel.
 ///
@@ -22,7 +20,7 @@ pub(crate) fn may_join(channel: &str, identity: &Identity) -> Result<(), Refusal
     }
     match kind {
         "room" => Ok(()),
-        "group" if in_groups(&identity.claims, rest) => Ok(()),
+        "group" if identity.claim_lists("groups", rest) => Ok(()),
         "group" => Err(Refusal::forbidden("you are not in this group")),
         "dm" => may_join_direct(rest, &identity.user),
         "user" if rest == identity.user => Ok(()),
@@ -41,19 +39,4 @@ fn may_join_direct(pair: &str, user: &str) -> Result<(), Refusal> {
         Some(_) => Err(Refusal::bad_request("a direct channel names two different users in ascending order")),
         None => Err(Refusal::bad_request("a direct channel is dm:{a}:{b} with two user ids")),
     }
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    #[serde(default)]
-    groups: Value,
-}
-
-fn in_groups(claims: &str, id: &str) -> bool {
-    let Ok(Claims { groups: Value::Array(groups) }) = serde_json::from_str(claims) else { return false };
-    groups.iter().any(|group| match group {
-        Value::String(group) => group == id,
-        Value::Number(group) if !group.is_f64() => group.to_string() == id,
-        _ => false,
-    })
 }

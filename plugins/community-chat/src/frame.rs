@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hotbay_sdk::json::{Text, object};
 use hotbay_sdk::{Payload, Refusal};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -87,36 +88,6 @@ impl<'a> Posting<'a> {
     /// The payload as what it must be.
     pub(crate) fn payload<T: Deserialize<'a>>(&self, expected: &'static str) -> Result<T, Refusal> {
         object(self.raw(), expected)
-    }
-}
-
-/// Parses an object, and only an object: serde would take an array for a struct as well.
-fn object<'a, T: Deserialize<'a>>(text: &'a str, expected: &'static str) -> Result<T, Refusal> {
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(Refusal::bad_request(expected));
-    }
-    serde_json::from_str(text).map_err(|_| Refusal::bad_request(expected))
-}
-
-/// A string, borrowed from the frame unless it has escapes.
-pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        from.deserialize_str(TextVisitor)
     }
 }
 

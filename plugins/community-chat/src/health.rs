@@ -1,8 +1,6 @@
 //! The answer of `GET /health`, from the numbers the host gives.
 
-use std::fmt::Write as _;
-
-use hotbay_sdk::{Channel, HttpRequest, HttpResponse, LinkState};
+use hotbay_sdk::{Channel, HttpRequest, HttpResponse, LinkState, iso8601};
 
 /// Answers an HTTP request on the mount: `GET /health`, else 404 or 405.
 ///
@@ -45,28 +43,4 @@ fn word(state: LinkState) -> &'static str {
         LinkState::Connected => "connected",
         LinkState::Disconnected => "disconnected",
     }
-}
-
-/// `2023-11-14T22:13:20.000Z`. The calendar is counted from 1 March of year 0, so that leap days come last.
-pub(crate) fn iso8601(ms: u64) -> String {
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (seconds, ms) = (of_day / 1_000, of_day % 1_000);
-    let mut text = String::with_capacity(24);
-    // Writing to a string cannot fail.
-    _ = write!(
-        text,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
-    text
 }

@@ -43,7 +43,7 @@ mod typing;
 
 use hotbay_sdk::{
     Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload,
-    Plugin, Publication, Refusal, RefusalCode, Routing, Sender, TimerKeep,
+    Plugin, Publication, Refusal, RefusalCode, Routing, Sender, TimerKeep, json,
 };
 
 use encode::Outgoing;
@@ -267,9 +267,9 @@ impl CommunityChat {
         let mut frame = self.outgoing(kind, user.len() * 2);
         let json = frame.payload();
         json.push_str("{\"userId\":");
-        encode::string(json, user);
+        json::string(json, user);
         json.push_str(",\"online\":");
-        encode::number(json, self.presence.online() as u64);
+        json::number(json, self.presence.online() as u64);
         json.push('}');
         channel.emit(to, frame.by(user).end(None, channel.now_ms()), &Delivery::NORMAL);
     }
@@ -278,7 +278,7 @@ impl CommunityChat {
         let mut frame = self.outgoing("TYPING", user.len() * 2);
         let json = frame.payload();
         json.push_str("{\"userId\":");
-        encode::string(json, user);
+        json::string(json, user);
         json.push_str(if is_typing { ",\"isTyping\":true}" } else { ",\"isTyping\":false}" });
         let how = Delivery::LOW.conflated(format!("typing:{user}"));
         channel.emit(to, frame.by(user).end(None, channel.now_ms()), &how);
@@ -293,17 +293,17 @@ impl CommunityChat {
         let mut frame = Outgoing::new("SUBSCRIBED", Some(&self.name), capacity);
         let json = frame.payload();
         json.push_str("{\"online\":");
-        encode::list(json, self.presence.users().take(ONLINE_MAX), encode::string);
+        json::list(json, self.presence.users().take(ONLINE_MAX), json::string);
         json.push_str(",\"onlineCount\":");
-        encode::number(json, self.presence.online() as u64);
+        json::number(json, self.presence.online() as u64);
         json.push_str(",\"recent\":");
-        encode::list(json, recent, |json, (id, stored)| encode::message(json, *id, stored));
+        json::list(json, recent, |json, (id, stored)| encode::message(json, *id, stored));
         if let Some(missed) = missed {
             json.push_str(",\"missed\":");
-            encode::list(json, &missed.messages, |json, (id, stored)| encode::message(json, *id, stored));
+            json::list(json, &missed.messages, |json, (id, stored)| encode::message(json, *id, stored));
             if let Some(next) = missed.next {
                 json.push_str(",\"more\":true,\"next\":\"");
-                encode::number(json, next);
+                json::number(json, next);
                 json.push('"');
             }
             if missed.gap {
@@ -329,18 +329,18 @@ impl CommunityChat {
         }
         let mut stored = String::with_capacity(chat.content.0.len() + 160);
         stored.push_str("{\"userId\":");
-        encode::string(&mut stored, author);
+        json::string(&mut stored, author);
         stored.push_str(",\"content\":");
-        encode::string(&mut stored, &chat.content.0);
+        json::string(&mut stored, &chat.content.0);
         if let Some(client_id) = client_id {
             stored.push_str(",\"clientId\":");
-            encode::string(&mut stored, client_id);
+            json::string(&mut stored, client_id);
         }
         stored.push_str(",\"createdAt\":");
-        encode::number(&mut stored, channel.now_ms());
+        json::number(&mut stored, channel.now_ms());
         for (name, value) in &chat.extra {
             stored.push(',');
-            encode::string(&mut stored, name);
+            json::string(&mut stored, name);
             stored.push(':');
             stored.push_str(value.get());
         }
@@ -426,13 +426,13 @@ impl CommunityChat {
         let mut frame = self.outgoing("MESSAGE_EDIT", edit.content.0.len() + 64);
         let json = frame.payload();
         json.push_str("{\"id\":\"");
-        encode::number(json, id);
+        json::number(json, id);
         json.push_str("\",\"userId\":");
-        encode::string(json, &stored.user_id);
+        json::string(json, &stored.user_id);
         json.push_str(",\"content\":");
-        encode::string(json, &edit.content.0);
+        json::string(json, &edit.content.0);
         json.push_str(",\"editedAt\":");
-        encode::number(json, edited_at);
+        json::number(json, edited_at);
         json.push('}');
         Self::announce(channel, actor, frame);
         Ok(())
@@ -460,11 +460,11 @@ impl CommunityChat {
         let mut frame = self.outgoing("MESSAGE_DELETE", 64);
         let json = frame.payload();
         json.push_str("{\"id\":\"");
-        encode::number(json, id);
+        json::number(json, id);
         json.push_str("\",\"userId\":");
-        encode::string(json, &stored.user_id);
+        json::string(json, &stored.user_id);
         json.push_str(",\"deletedAt\":");
-        encode::number(json, deleted_at);
+        json::number(json, deleted_at);
         json.push('}');
         frame
     }

@@ -13,9 +13,10 @@
 //! `userId` may stand beside the payload or in it. `toUser` addresses one user's connections instead of all; not for types
 //! that are stored. Frames that only answer clients (`SUBSCRIBED`, `ERROR`, …) cannot be published.
 
+use hotbay_sdk::json::Text;
 use hotbay_sdk::{Audience, Channel, Delivery, Payload, Refusal};
 
-use crate::frame::{Chat, Posting, Presence, Text, Typing};
+use crate::frame::{Chat, Posting, Presence, Typing};
 use crate::{Actor, CHAT_EXPECTED, CommunityChat, DELETE_EXPECTED, EDIT_EXPECTED, TYPING_EXPECTED};
 
 /// Longest `type` of a server's own events, in bytes.

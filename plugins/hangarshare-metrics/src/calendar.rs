@@ -1,9 +1,9 @@
-//! Where days and months begin, in UTC, and points in time as text. The calendar itself is `humantime`'s.
+//! Where days and months begin, in UTC. The calendar itself is `humantime`'s.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
+use humantime::format_rfc3339_seconds;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -34,13 +34,4 @@ fn start_of_month(day_ms: u64) -> u64 {
     // 2024-02-29T…
     let day: u64 = written.ok().and_then(|()| date.get(8..10)?.parse().ok()).unwrap_or(1);
     day_ms.saturating_sub((day - 1) * DAY_MS)
-}
-
-/// `2023-11-14T22:13:20.000Z`; empty after the year 9999.
-pub(crate) fn iso8601(ms: u64) -> String {
-    let mut text = String::with_capacity(24);
-    match write!(text, "{}", format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms))) {
-        Ok(()) => text,
-        Err(_) => String::new(),
-    }
 }

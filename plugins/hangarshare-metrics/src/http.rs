@@ -1,13 +1,9 @@
 //! The answers to plain HTTP requests on the mount: `GET /` says whose token it was and where to connect.
 
-use hotbay_sdk::{HttpRequest, HttpResponse, Identity};
+use hotbay_sdk::{HttpRequest, HttpResponse, Identity, iso8601};
 use serde::Serialize;
 
-use crate::calendar::iso8601;
 use crate::settings::Settings;
-
-/// Longest `host` header that `wsUrl` is made of, in bytes.
-const HOST_BYTES_MAX: usize = 255;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +36,7 @@ pub(crate) fn answer(
     settings: &Settings,
     now_ms: u64,
 ) -> HttpResponse {
-    let ws_url = settings.ws_url.clone().or_else(|| ws_url(request, &identity.endpoint));
+    let ws_url = settings.ws_url.clone().or_else(|| request.websocket_url(&identity.endpoint));
     let answer = Answer { success: true, owner_id: owner, ws_url, connections, timestamp: iso8601(now_ms) };
     // Texts and numbers always serialise.
     let body = serde_json::to_vec(&answer).unwrap_or_default();
@@ -50,20 +46,4 @@ pub(crate) fn answer(
 /// An answer that says what is wrong.
 pub(crate) fn error(status: u16, sentence: &str) -> HttpResponse {
     HttpResponse::json(status, format!("{{\"success\":false,\"error\":\"{sentence}\"}}"))
-}
-
-/// The address the request came to, as seen from outside a proxy that ends TLS.
-fn ws_url(request: &HttpRequest, endpoint: &str) -> Option<String> {
-    let host = request.header("host").filter(|host| is_host(host))?;
-    let outside = request.header("x-forwarded-proto").and_then(|all| all.split(',').next()).map(str::trim);
-    let tls = outside.is_some_and(|proto| proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss"));
-    let scheme = if tls { "wss" } else { "ws" };
-    let path = endpoint.trim_start_matches('/');
-    Some(format!("{scheme}://{host}/{path}"))
-}
-
-/// Whether it can be the host of an address, so that no header smuggles a path or another user into it.
-fn is_host(host: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(allowed)
 }

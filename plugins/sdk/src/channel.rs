@@ -1,6 +1,7 @@
 //! The handle through which a plugin acts. Owns the position in the batch; everything else is the host's.
 
 use crate::host::{Current, Host};
+use crate::random;
 use crate::{
     Audience, Delivery, Entry, Event, Extent, HttpResponse, Level, Member, MemberId, Order, Payload, Refusal, Rows,
     Snapshot, SqlError, SqlValue, TimerKeep,
@@ -46,11 +47,7 @@ impl Channel {
 
     /// The next random number of this batch (SplitMix64). Not for secrets; the same again in a replay.
     pub fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        random::next(&mut self.random)
     }
 
     /// Sends a frame to all members.

@@ -54,6 +54,8 @@ mod host;
 mod instance;
 pub mod json;
 mod plugin;
+mod random;
+mod time;
 mod words;
 
 #[cfg(not(target_family = "wasm"))]
@@ -73,6 +75,8 @@ pub use channel::{Channel, Kv, Log};
 #[doc(hidden)]
 pub use instance::Instance;
 pub use plugin::Plugin;
+pub use random::mix;
+pub use time::iso8601;
 
 /// Makes a [`Plugin`] the one this component exports. Does nothing when not compiled for WebAssembly.
 #[macro_export]

@@ -1,14 +1,13 @@
 //! Events as clients see them. Owns their form and what may not be in them.
 
 use std::rc::Rc;
-use std::time::{Duration, UNIX_EPOCH};
 
-use hotbay_sdk::{Delivery, Refusal, RefusalCode, json};
+use hotbay_sdk::json::{self, Text};
+use hotbay_sdk::{Delivery, Refusal, iso8601};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::filter::{Facts, Filter, Names, Priority};
-use crate::frame::Text;
 use crate::names;
 
 /// A frame of this protocol.
@@ -115,28 +114,6 @@ pub(crate) fn delivery(priority: Priority) -> &'static Delivery {
         Priority::Normal => &Delivery::NORMAL,
         Priority::High | Priority::Critical => &Delivery::HIGH,
     }
-}
-
-/// The code of a refusal in this protocol.
-pub(crate) fn code(code: RefusalCode) -> &'static str {
-    match code {
-        RefusalCode::BadRequest => "bad_request",
-        RefusalCode::Forbidden => "forbidden",
-        RefusalCode::NotFound => "not_found",
-        RefusalCode::NotJoined => "not_subscribed",
-        RefusalCode::TooLarge => "too_large",
-        RefusalCode::RateLimited => "rate_limited",
-        RefusalCode::Conflict => "conflict",
-        RefusalCode::Unavailable => "unavailable",
-        RefusalCode::Fault => "internal",
-        RefusalCode::Lost => "lost",
-        RefusalCode::Closing => "closing",
-    }
-}
-
-/// A point in time as clients see it: `2023-11-14T22:13:20.000Z`.
-pub(crate) fn iso8601(ms: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
 /// The time of a batch as text, written once.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use hotbay_sdk::json::{Text, object};
 use hotbay_sdk::{Payload, Refusal};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,11 +16,6 @@ use crate::names;
 const FRAME_EXPECTED: &str = "a frame is a JSON object with a text as `type`";
 const FILTER_EXPECTED: &str = "`filters` is an object {eventTypes, sources, priority, users} of lists, each of up to 64 texts of 1 to 128 \
                                bytes; priorities are low, normal, high and critical";
-
-/// A text, borrowed from the frame unless it has escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// A frame of a client. What its type does not use may be anything.
 #[derive(Deserialize)]
@@ -139,14 +135,6 @@ impl<'a> Change<'a> {
         let filter = filter(change.filters)?;
         Ok((change.user_id, filter))
     }
-}
-
-/// Parses an object, and only an object: serde would take an array for a struct as well.
-fn object<'a, T: Deserialize<'a>>(text: &'a str, expected: &'static str) -> Result<T, Refusal> {
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(Refusal::bad_request(expected));
-    }
-    serde_json::from_str(text).map_err(|_| Refusal::bad_request(expected))
 }
 
 fn filter(raw: Option<&RawValue>) -> Result<Filter, Refusal> {

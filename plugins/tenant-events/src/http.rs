@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::budget::{self, FRAME_BYTES};
-use crate::event::{self, Trouble};
+use crate::event::Trouble;
 use crate::frame::{Change, Posting};
 use crate::names::{self, DEFAULT_CHANNEL};
 use crate::pages::{self, Bounds, PAGE_EVENTS_MAX};
@@ -86,7 +86,7 @@ impl From<Refusal> for Failure {
             RefusalCode::Unavailable => 503,
             _ => 400,
         };
-        Self::new(status, event::code(why.code), &why.message)
+        Self::new(status, why.code.name(), &why.message)
     }
 }
 

@@ -2,6 +2,8 @@
 //! history is found from an id by one read. 62 bits are random; the other 60 are the position, masked by those, so that ids look and
 //! spread like any others. Only this plugin reads them that way.
 
+use hotbay_sdk::mix;
+
 /// Bits of the random half beside the variant.
 const RANDOM_MASK: u64 = (1 << 62) - 1;
 /// Bits of the other half beside the version.
@@ -43,12 +45,4 @@ pub(crate) fn position(id: &str) -> Option<u64> {
     let version_4 = high & 0xF000 == 0x4000 && low >> 62 == 0b10;
     let masked = (high >> 16) << 12 | (high & 0xFFF);
     version_4.then(|| (masked ^ mix(low & RANDOM_MASK)) & POSITION_MASK)
-}
-
-/// Spreads every bit over all others (the end of SplitMix64).
-pub(crate) fn mix(bits: u64) -> u64 {
-    let z = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -1,11 +1,11 @@
 //! Refusals in the words of this protocol: the event `error` from `system`. Knows no channel: it must depend on its arguments alone,
 //! so the id is made of them, and the tenant is what the token says.
 
-use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender};
+use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender, iso8601, mix};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::event::{self, Frame, Trouble};
+use crate::event::{Frame, Trouble};
 use crate::filter::Priority;
 use crate::id;
 use crate::names::SYSTEM;
@@ -31,12 +31,12 @@ pub(crate) fn words(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Opti
         _ => None,
     };
     let parts = [to.identity.user.as_bytes(), frame.map_or(b"", Payload::bytes), why.message.as_bytes()];
-    let seed = parts.into_iter().fold(id::mix(to.now_ms), |seed, part| id::mix(seed ^ hash(part)));
+    let seed = parts.into_iter().fold(mix(to.now_ms), |seed, part| mix(seed ^ hash(part)));
     let error = Frame {
-        id: &id::encode(seed, id::mix(seed)),
+        id: &id::encode(seed, mix(seed)),
         event_type: "error",
-        data: Trouble { code: event::code(why.code), message: &why.message },
-        timestamp: &event::iso8601(to.now_ms),
+        data: Trouble { code: why.code.name(), message: &why.message },
+        timestamp: &iso8601(to.now_ms),
         source: SYSTEM,
         priority: Priority::Normal,
         tenant_id: tenant.as_deref(),

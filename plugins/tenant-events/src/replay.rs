@@ -114,7 +114,7 @@ impl TenantEvents {
 
         let progress = !served.is_empty() || !refused.is_empty();
         for (member, why) in refused {
-            let data = event::Trouble { code: event::code(why.code), message: &why.message };
+            let data = event::Trouble { code: why.code.name(), message: &why.message };
             self.tell(channel, &[member], "error", data);
         }
         if served.is_empty() {

@@ -1,15 +1,12 @@
 //! What there is to know about the bus: the bodies of `GET /` and `GET /status`.
 
-use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, LinkState, Snapshot};
+use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, LinkState, Snapshot, iso8601};
 use serde::Serialize;
 
 use crate::TenantEvents;
-use crate::event::iso8601;
 use crate::http::json;
 use crate::names;
 
-/// Longest `host` header that an address is made of, in bytes.
-const HOST_BYTES_MAX: usize = 255;
 /// Event channels that are listed although nothing happened in them yet.
 const KNOWN_CHANNELS: [&str; 2] = [names::DEFAULT_CHANNEL, "ideas"];
 
@@ -88,7 +85,7 @@ impl TenantEvents {
     pub(crate) fn overview(&self, request: &HttpRequest, by: &Identity) -> HttpResponse {
         let mut channels = self.channels();
         channels.extend(KNOWN_CHANNELS);
-        let nextjs = Nextjs { url: ws_url(request, &by.endpoint), status: "active", metrics: self.metrics(None) };
+        let nextjs = Nextjs { url: request.websocket_url(&by.endpoint), status: "active", metrics: self.metrics(None) };
         let overview = Overview {
             nextjs,
             supabase: Supabase { url: None, key: None, enabled: false },
@@ -146,19 +143,4 @@ impl TenantEvents {
 fn health(stats: &Snapshot) -> &'static str {
     let link = stats.cluster;
     if [link.publisher, link.subscriber].contains(&LinkState::Disconnected) { "degraded" } else { "healthy" }
-}
-
-/// Where to connect, as seen from outside a proxy that ends TLS.
-fn ws_url(request: &HttpRequest, endpoint: &str) -> Option<String> {
-    let host = request.header("host").filter(|host| is_host(host))?;
-    let outside = request.header("x-forwarded-proto").and_then(|all| all.split(',').next()).map(str::trim);
-    let tls = outside.is_some_and(|proto| proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss"));
-    let scheme = if tls { "wss" } else { "ws" };
-    Some(format!("{scheme}://{host}/{}", endpoint.trim_start_matches('/')))
-}
-
-/// Whether it can be the host of an address, so that no header smuggles a path or another user into it.
-fn is_host(host: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(allowed)
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use hotbay_sdk::{Channel, Refusal, RefusalCode};
+use hotbay_sdk::{Channel, Refusal, RefusalCode, json};
 
 use crate::WidgetSync;
 use crate::budget::FRAME_BYTES;
@@ -43,7 +43,7 @@ impl WidgetSync {
         self.announce_batch(channel, actor, payload, &items, &news);
         self.answer(channel, actor, "ACK", |json| {
             json.push_str("{\"received\":true,\"version\":");
-            encode::number(json, version);
+            json::number(json, version);
             json.push_str(",\"results\":");
             write_results(json, &items, &verdicts);
             json.push('}');
@@ -125,7 +125,7 @@ impl WidgetSync {
             return;
         }
         let mut payload = "{\"operations\":".to_owned();
-        encode::list(&mut payload, news, |json, (index, news)| {
+        json::list(&mut payload, news, |json, (index, news)| {
             json.push('{');
             if let Some(id) = items[*index].id() {
                 json.push_str("\"operationId\":");
@@ -154,7 +154,7 @@ impl WidgetSync {
         let version = Dashboard::of(&mut self.dashboard, channel, &self.settings).version();
         self.answer(channel, actor, "ACK", |json| {
             json.push_str("{\"received\":true,\"version\":");
-            encode::number(json, version);
+            json::number(json, version);
             json.push_str(if is_success(&verdicts) { ",\"success\":true" } else { ",\"success\":false" });
             json.push_str(",\"results\":");
             write_results(json, &items, &verdicts);
@@ -234,7 +234,7 @@ pub(crate) fn is_success(verdicts: &[Verdict]) -> bool {
 
 /// Writes `results`.
 pub(crate) fn write_results(json: &mut String, items: &[Item<'_>], verdicts: &[Verdict]) {
-    encode::list(json, items.iter().zip(verdicts), |json, (item, verdict)| verdict.write(json, item.id()));
+    json::list(json, items.iter().zip(verdicts), |json, (item, verdict)| verdict.write(json, item.id()));
 }
 
 /// A refusal of all operations because of one.

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use hotbay_sdk::{Audience, Channel, Delivery, MemberId, Refusal};
+use hotbay_sdk::{Audience, Channel, Delivery, MemberId, Refusal, json};
 
 use crate::WidgetSync;
 use crate::budget::FRAME_BYTES;
 use crate::dashboard::{Dashboard, Outcome};
-use crate::encode;
 use crate::operation::Operation;
 
 /// Who makes a change.
@@ -121,7 +120,7 @@ impl WidgetSync {
     pub(crate) fn acknowledge(&mut self, channel: &mut Channel, actor: &Actor<'_>, version: u64) {
         self.answer(channel, actor, "ACK", |json| {
             json.push_str("{\"received\":true,\"version\":");
-            encode::number(json, version);
+            json::number(json, version);
             json.push('}');
         });
     }

@@ -1,6 +1,7 @@
 //! The data of a widget: a JSON object of which only the keys are understood. Values are kept as the text they came as, so
 //! that large integers, `-0` and `1e400` stay what they are.
 
+use hotbay_sdk::json;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +10,7 @@ use std::rc::Rc;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::encode;
-use crate::frame::Text;
+use hotbay_sdk::json::Text;
 
 /// Keys of a widget's data; what is below them is not counted.
 pub(crate) const KEYS_MAX: usize = 1_000;
@@ -156,7 +156,7 @@ impl Data {
             if let Some(field) = fields.by_key.get(&**key) {
                 content -= field.value.len();
             } else {
-                content += encode::string_len(key);
+                content += json::string_len(key);
                 keys += 1;
             }
         }
@@ -178,7 +178,7 @@ impl Fields {
                 self.content_bytes -= field.value.len();
                 field.value = (*value).into();
             } else {
-                self.content_bytes += encode::string_len(key);
+                self.content_bytes += json::string_len(key);
                 let field = Field { place: self.next_place + place, value: (*value).into() };
                 self.by_key.insert((&**key).into(), field);
             }
@@ -219,7 +219,7 @@ fn write_object<'a>(json: &mut String, fields: impl Iterator<Item = (&'a str, &'
         if index > 0 {
             json.push(',');
         }
-        encode::string(json, key);
+        json::string(json, key);
         json.push(':');
         json.push_str(value);
     }

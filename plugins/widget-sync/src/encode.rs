@@ -1,10 +1,8 @@
 //! What goes out: envelopes written by hand into one string each. Every function leaves valid JSON, or the documented
 //! beginning of it.
 
-use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
-
-use hotbay_sdk::{Refusal, RefusalCode};
+use hotbay_sdk::json::{number, string};
+use hotbay_sdk::{Refusal, RefusalCode, iso8601};
 
 /// Message ids are the time in milliseconds times this, and a number: unique and ascending without a write, also after a
 /// crash. The upper half is for answers to refused frames, which nobody counts.
@@ -117,65 +115,14 @@ pub(crate) fn error(json: &mut String, code: &str, message: &str) {
 /// The code of a refusal in this protocol.
 pub(crate) fn code(why: &Refusal) -> &'static str {
     match why.code {
-        RefusalCode::BadRequest => "bad_request",
-        RefusalCode::Forbidden => "forbidden",
-        RefusalCode::NotFound => "not_found",
-        RefusalCode::NotJoined => "not_subscribed",
-        RefusalCode::TooLarge => "too_large",
         RefusalCode::RateLimited if why.message.starts_with(TOO_MANY_PENDING) => "too_many_pending",
-        RefusalCode::RateLimited => "rate_limited",
-        RefusalCode::Conflict => "conflict",
         // What was lost comes back by a `SYNC_REQUEST`.
-        RefusalCode::Unavailable | RefusalCode::Lost | RefusalCode::Closing => "unavailable",
-        RefusalCode::Fault => "internal",
+        RefusalCode::Lost | RefusalCode::Closing => RefusalCode::Unavailable.name(),
+        code => code.name(),
     }
 }
 
 /// A refusal for having too much under way.
 pub(crate) fn too_many_pending(what: &str) -> Refusal {
     Refusal::new(RefusalCode::RateLimited, format!("{TOO_MANY_PENDING}{what}"))
-}
-
-/// A point in time as `2023-11-14T22:13:20.000Z`.
-pub(crate) fn iso8601(ms: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
-}
-
-/// Writes a string with its quotes.
-pub(crate) fn string(json: &mut String, text: &str) {
-    if text.bytes().any(needs_escape) {
-        // Writing to memory cannot fail.
-        json.push_str(&serde_json::to_string(text).unwrap_or_default());
-        return;
-    }
-    json.push('"');
-    json.push_str(text);
-    json.push('"');
-}
-
-/// How many bytes [`string`] writes at most.
-pub(crate) fn string_len(text: &str) -> usize {
-    2 + text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(needs_escape(byte)) }).sum::<usize>()
-}
-
-fn needs_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-/// Writes a number.
-pub(crate) fn number(json: &mut String, value: u64) {
-    // Writing to a string cannot fail.
-    _ = write!(json, "{value}");
-}
-
-/// Writes a list by its items.
-pub(crate) fn list<T>(json: &mut String, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
-    json.push('[');
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            json.push(',');
-        }
-        write(json, item);
-    }
-    json.push(']');
 }

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use hotbay_sdk::{Payload, Refusal, json};
+use hotbay_sdk::json::{self, Text, object};
+use hotbay_sdk::{Payload, Refusal};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -116,10 +117,6 @@ impl<'a> Posting<'a> {
     }
 }
 
-/// A string, borrowed unless it has escapes.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
-
 /// One of several operations in a message.
 #[derive(Deserialize)]
 pub(crate) struct Item<'a> {
@@ -218,14 +215,6 @@ pub(crate) enum Resolution {
     Client,
     Server,
     Merge,
-}
-
-/// Parses an object, and only an object: serde would take an array for a struct as well.
-pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str, expected: &'static str) -> Result<T, Refusal> {
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(Refusal::bad_request(expected));
-    }
-    serde_json::from_str(text).map_err(|_| Refusal::bad_request(expected))
 }
 
 /// Whether this JSON is a name that a client gives to something of its own: a short text or a whole number.

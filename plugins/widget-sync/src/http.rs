@@ -2,7 +2,7 @@
 //!
 //! Failures are `{"success":false,"error":"…"}`, as the host's own are.
 
-use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, Refusal, RefusalCode};
+use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, Refusal, RefusalCode, iso8601, json};
 
 use crate::WidgetSync;
 use crate::access;
@@ -16,8 +16,6 @@ const CLIENTS_MAX: usize = 1_000;
 /// About what a client takes in `/stats`, in bytes.
 const CLIENT_BYTES: usize = 256;
 const BUSY: &str = "too much happens on this dashboard at once; ask again";
-/// Longest `host` header that is taken for one.
-const HOST_BYTES_MAX: usize = 255;
 
 impl WidgetSync {
     /// Answers a request.
@@ -47,9 +45,9 @@ impl WidgetSync {
 
     fn ready(&self, channel: &Channel, request: &HttpRequest, identity: &Identity) -> HttpResponse {
         let mut body = "{\"status\":\"ready\",\"wsUrl\":".to_owned();
-        encode::string(&mut body, &self.settings.ws_url.clone().unwrap_or_else(|| ws_url(request, identity)));
+        json::string(&mut body, &self.settings.ws_url.clone().unwrap_or_else(|| ws_url(request, identity)));
         body.push_str(",\"userId\":");
-        encode::string(&mut body, &identity.user);
+        json::string(&mut body, &identity.user);
         end(body, channel)
     }
 
@@ -68,21 +66,21 @@ impl WidgetSync {
             return failure(503, BUSY); // Before the work, not after it.
         }
         let mut body = "{\"clientCount\":".to_owned();
-        encode::number(&mut body, self.clients.len() as u64);
+        json::number(&mut body, self.clients.len() as u64);
         body.push_str(",\"clients\":");
-        encode::list(&mut body, self.clients.iter().take(CLIENTS_MAX), |json, (id, client)| {
+        json::list(&mut body, self.clients.iter().take(CLIENTS_MAX), |json, (id, client)| {
             json.push_str("{\"id\":\"client-");
-            encode::number(json, id);
+            json::number(json, id);
             json.push_str("\",\"userId\":");
-            encode::string(json, &client.user);
+            json::string(json, &client.user);
             json.push_str(",\"connectedAt\":\"");
-            json.push_str(&encode::iso8601(client.tally.connected_ms));
+            json.push_str(&iso8601(client.tally.connected_ms));
             json.push_str("\",\"messageCount\":");
-            encode::number(json, client.tally.messages);
+            json::number(json, client.tally.messages);
             json.push_str(if client.tally.missed == 0 { ",\"isAlive\":true}" } else { ",\"isAlive\":false}" });
         });
         body.push_str(",\"uptime\":");
-        encode::number(&mut body, channel.stats().uptime_ms / 1_000);
+        json::number(&mut body, channel.stats().uptime_ms / 1_000);
         end(body, channel)
     }
 }
@@ -90,14 +88,14 @@ impl WidgetSync {
 /// Ends a body with the time.
 fn end(mut body: String, channel: &Channel) -> HttpResponse {
     body.push_str(",\"timestamp\":\"");
-    body.push_str(&encode::iso8601(channel.now_ms()));
+    body.push_str(&iso8601(channel.now_ms()));
     body.push_str("\"}");
     HttpResponse::json(200, body)
 }
 
 fn failure(status: u16, error: &str) -> HttpResponse {
     let mut body = "{\"success\":false,\"error\":".to_owned();
-    encode::string(&mut body, error);
+    json::string(&mut body, error);
     body.push('}');
     HttpResponse::json(status, body)
 }
@@ -117,13 +115,6 @@ fn words(why: &Refusal) -> String {
 
 /// The address of the WebSocket, by which the client came to this request.
 fn ws_url(request: &HttpRequest, identity: &Identity) -> String {
-    let https = request.header("x-forwarded-proto").and_then(|proto| proto.split(',').next());
-    let scheme = if https.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https")) { "wss" } else { "ws" };
-    let host = request.header("host").filter(|host| is_host(host)).unwrap_or("localhost:3000");
-    format!("{scheme}://{host}{}", identity.endpoint)
-}
-
-fn is_host(host: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.bytes().all(plain)
+    let told = request.websocket_url(&identity.endpoint);
+    told.unwrap_or_else(|| format!("ws://localhost:3000{}", identity.endpoint))
 }

@@ -72,7 +72,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hotbay_sdk::{
     Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload,
-    Plugin, Publication, Refusal, RefusalCode, Sender,
+    Plugin, Publication, Refusal, RefusalCode, Sender, json,
 };
 
 use budget::{Budget, FRAME_BYTES};
@@ -157,9 +157,9 @@ impl Plugin for WidgetSync {
         let actor = Actor { member: Some(member), user: &identity.user, answers: None };
         self.answer(channel, &actor, "CONNECT", |json| {
             json.push_str("{\"clientId\":\"client-");
-            encode::number(json, member);
+            json::number(json, member);
             json.push_str("\",\"version\":");
-            encode::number(json, version);
+            json::number(json, version);
             json.push('}');
         });
         Ok(())
@@ -276,7 +276,7 @@ impl WidgetSync {
         let mut frame = self.envelopes.begin(channel.now_ms(), kind, actor.user, 128);
         let json = frame.payload();
         json.push_str("{\"clientId\":\"client-");
-        encode::number(json, member);
+        json::number(json, member);
         json.push('"');
         if let Some(message) = message {
             json.push_str(",\"message\":");

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use hotbay_sdk::Refusal;
+use hotbay_sdk::json::object;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dashboard::WIDGET_BYTES_MAX;
 use crate::data::Patch;
-use crate::frame::object;
 
 /// Longest `widgetId`, in bytes.
 pub(crate) const WIDGET_ID_BYTES_MAX: usize = 128;

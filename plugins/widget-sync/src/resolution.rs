@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use hotbay_sdk::{Channel, Refusal, TimerKeep};
+use hotbay_sdk::json::object;
+use hotbay_sdk::{Channel, Refusal, TimerKeep, json};
 use serde_json::value::RawValue;
 
 use crate::WidgetSync;
@@ -13,7 +14,7 @@ use crate::conflicts::{self, Intent};
 use crate::dashboard::{Dashboard, Outcome};
 use crate::data::Data;
 use crate::encode;
-use crate::frame::{Resolution, Resolved, object};
+use crate::frame::{Resolution, Resolved};
 use crate::operation::Operation;
 
 /// When the time of the next conflict is over.
@@ -62,11 +63,11 @@ impl WidgetSync {
             json.push_str(&conflicts::name(number));
             json.push_str("\",\"widgetId\":");
             match widget {
-                Some(widget) => encode::string(json, widget),
+                Some(widget) => json::string(json, widget),
                 None => json.push_str("null,\"target\":\"layout\""),
             }
             json.push_str(",\"serverVersion\":");
-            encode::number(json, version);
+            json::number(json, version);
             json.push_str(",\"serverData\":");
             json.push_str(ours);
             json.push_str(",\"clientData\":");
@@ -176,14 +177,14 @@ fn spell(operation: &Operation<'_>) -> (&'static str, String) {
     let kind = match operation {
         Operation::Update { widget, patch, .. } => {
             json.push_str("{\"widgetId\":");
-            encode::string(&mut json, widget);
+            json::string(&mut json, widget);
             json.push_str(",\"data\":");
             patch.write(&mut json);
             "WIDGET_UPDATE"
         }
         Operation::Delete { widget, .. } => {
             json.push_str("{\"widgetId\":");
-            encode::string(&mut json, widget);
+            json::string(&mut json, widget);
             "WIDGET_DELETE"
         }
         Operation::Layout { layout, .. } => {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use hotbay_sdk::{Channel, Refusal};
+use hotbay_sdk::{Channel, Refusal, json};
 use serde::{Deserialize, Serialize};
 
 use crate::encode;
@@ -53,13 +53,13 @@ impl Verdict {
         json.push_str(if self.error.is_none() { "\"success\":true" } else { "\"success\":false" });
         if let Some(version) = self.version {
             json.push_str(",\"version\":");
-            encode::number(json, version);
+            json::number(json, version);
         }
         if let Some((code, words)) = &self.error {
             json.push_str(",\"error\":");
-            encode::string(json, words);
+            json::string(json, words);
             json.push_str(",\"code\":");
-            encode::string(json, code);
+            json::string(json, code);
         }
         json.push('}');
     }

@@ -1,15 +1,15 @@
 //! `SYNC_REQUEST`: everything there is, or what changed after a version. When many ask at once, as after a restart, some are
 //! answered in the batches that follow.
 
-use hotbay_sdk::{Audience, Channel, Delivery, MemberId, Refusal, RefusalCode, TimerKeep};
+use hotbay_sdk::json::object;
+use hotbay_sdk::{Audience, Channel, Delivery, MemberId, Refusal, RefusalCode, TimerKeep, json};
 use serde::{Deserialize, Serialize};
 
 use crate::WidgetSync;
 use crate::budget::FRAME_BYTES;
 use crate::changes::Actor;
 use crate::dashboard::{Changes, Dashboard};
-use crate::encode;
-use crate::frame::{Since, object};
+use crate::frame::Since;
 
 /// Goes on with those that wait for an answer.
 pub(crate) const SYNC_TIMER: &str = "sync";
@@ -79,15 +79,15 @@ impl Changes {
     /// Writes the payload of a `SYNC_RESPONSE`.
     fn write(&self, json: &mut String) {
         json.push_str("{\"version\":");
-        encode::number(json, self.version);
+        json::number(json, self.version);
         json.push_str(if self.full { ",\"full\":true,\"widgets\":{" } else { ",\"full\":false,\"widgets\":{" });
         for (index, (id, version, data)) in self.widgets.iter().enumerate() {
             if index > 0 {
                 json.push(',');
             }
-            encode::string(json, id);
+            json::string(json, id);
             json.push_str(":{\"version\":");
-            encode::number(json, *version);
+            json::number(json, *version);
             json.push_str(",\"data\":");
             json.push_str(data);
             json.push('}');
@@ -95,9 +95,9 @@ impl Changes {
         json.push_str("},\"layout\":");
         json.push_str(self.layout.as_deref().unwrap_or("null"));
         json.push_str(",\"layoutVersion\":");
-        encode::number(json, self.layout_version);
+        json::number(json, self.layout_version);
         json.push_str(",\"deleted\":");
-        encode::list(json, &self.deleted, |json, id| encode::string(json, id));
+        json::list(json, &self.deleted, |json, id| json::string(json, id));
         json.push('}');
     }
 }

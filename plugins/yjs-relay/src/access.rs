@@ -32,8 +32,6 @@ pub(crate) enum Denied {
 struct Claims {
     #[serde(default, rename = "firmId")]
     firm_id: Value,
-    #[serde(default)]
-    drafts: Value,
 }
 
 /// The firm in the claim `firmId`.
@@ -86,7 +84,7 @@ fn by_firm(
     let firm = firm.ok_or(Denied::Foreign)?;
     match channel.kv().get(FIRM_KEY) {
         Some(bound) if bound == firm.as_bytes() => Ok(own),
-        Some(_) if is_listed(identity, draft) => Ok(own),
+        Some(_) if identity.claim_lists("drafts", draft) => Ok(own),
         Some(_) => Err(Denied::Foreign),
         // Who only reads has nothing to read here yet, and must not decide whose the draft is.
         None if own == Access::Read => Err(Denied::Foreign),
@@ -95,12 +93,6 @@ fn by_firm(
             Ok(own)
         }
     }
-}
-
-/// Whether the draft is among those in the claim `drafts`.
-fn is_listed(identity: &Identity, draft: &str) -> bool {
-    let Ok(Claims { drafts: Value::Array(drafts), .. }) = serde_json::from_str(&identity.claims) else { return false };
-    drafts.iter().any(|listed| text(listed).as_deref() == Some(draft))
 }
 
 /// An id: a text that is not empty, or a whole number.

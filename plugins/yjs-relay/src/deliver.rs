@@ -274,10 +274,12 @@ pub(crate) fn field(value: &str) -> String {
 
 /// Puts a refusal into the words of the protocol in which the frame came; without a frame, of the endpoint.
 pub(crate) fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
+    let endpoint = to.identity.endpoint == BINARY_ENDPOINT || to.identity.endpoint.starts_with("/yjs");
     let binary = match frame {
         Some(Payload::Text(_)) => false,
-        Some(Payload::Binary(bytes)) => bytes.trim_ascii_start().first() != Some(&b'{'),
-        None => to.identity.endpoint == BINARY_ENDPOINT || to.identity.endpoint.starts_with("/yjs"),
+        // The mount's settings are not known here; what begins like y-websocket's frames comes from such a client.
+        Some(Payload::Binary(bytes)) => endpoint || matches!(bytes.first(), Some(0..=3)),
+        None => endpoint,
     };
     // The close code says it all; so it does for who may not join.
     let closes = matches!(why.code, RefusalCode::Forbidden | RefusalCode::Unavailable) && frame.is_none();

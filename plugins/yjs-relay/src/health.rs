@@ -1,8 +1,6 @@
 //! The answer of `GET /health`, from the numbers the host gives.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use hotbay_sdk::{Channel, HttpRequest, HttpResponse};
+use hotbay_sdk::{Channel, HttpRequest, HttpResponse, iso8601};
 
 /// The channel on which health is asked for; it is no draft.
 pub(crate) const CHANNEL: &str = "health";
@@ -18,7 +16,7 @@ pub(crate) fn answer(channel: &Channel, own_name: &str, request: &HttpRequest) -
     }
     let stats = channel.stats();
     let rooms = stats.channels.saturating_sub(u64::from(own_name == CHANNEL));
-    let timestamp = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(channel.now_ms()));
+    let timestamp = iso8601(channel.now_ms());
     let body = format!(
         r#"{{"status":"ok","timestamp":"{timestamp}","websocket":{{"connections":{},"rooms":{rooms}}}}}"#,
         stats.connections

@@ -167,7 +167,7 @@ fn health_dates_are_right_at_leap_days_and_year_ends() {
             let body: Value = serde_json::from_slice(&room.request("GET", "/health").responses()[0].body).unwrap();
             assert_eq!(body["timestamp"], date);
         } else {
-            assert_eq!(crate::health::iso8601(ms), date);
+            assert_eq!(hotbay_sdk::iso8601(ms), date);
         }
     }
 }

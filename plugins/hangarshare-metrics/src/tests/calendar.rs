@@ -1,6 +1,8 @@
 //! Where days and months begin: at year ends, leap days, and for ever.
 
-use crate::calendar::{Periods, iso8601};
+use hotbay_sdk::iso8601;
+
+use crate::calendar::Periods;
 
 /// Points in time, and the beginnings of their day, month and last month; all as of GNU date.
 #[test]

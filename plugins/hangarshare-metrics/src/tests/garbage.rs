@@ -1,30 +1,11 @@
 //! Ten thousand seeded frames, garbage and mutated valid ones, sent and published, with and without connections: none makes the
 //! plugin panic, what is refused changes nothing, and no message of a member reaches another.
 
+use hotbay_sdk::harness::Rng;
 use hotbay_sdk::{MemberId, Payload};
 use serde_json::Value;
 
 use super::{Desk, desk, join};
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-}
 
 const VALUES: [&str; 21] = [
     "null",

@@ -6,6 +6,7 @@
 
 #![expect(clippy::panic, reason = "a harness says what is wrong with a test by panicking")]
 
+mod chance;
 mod outcome;
 mod state;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+pub use chance::Rng;
 pub use outcome::{Effect, Outcome};
 pub use state::{
     CHANNEL_NAME_BYTES_MAX, EFFECT_BYTES_MAX, EFFECTS_MAX, HostHandle, READ_BYTES_MAX, READ_ENTRIES_MAX,

@@ -1,10 +1,11 @@
 //! Ten thousand seeded frames, garbage and mutated valid ones: none makes the plugin panic, and what is refused changes nothing and
 //! reaches nobody else.
 
+use hotbay_sdk::harness::Rng;
 use hotbay_sdk::{Event, HttpRequest, MemberId, Payload};
 use serde_json::value::RawValue;
 
-use super::{Bus, Rng, body, bus_with, emit, query, request};
+use super::{Bus, body, bus_with, emit, query, request};
 
 const VALUES: [&str; 26] = [
     "null",

@@ -1,10 +1,10 @@
 //! What is kept of the past, and how it is read.
 
-use hotbay_sdk::harness::Harness;
+use hotbay_sdk::harness::{Harness, Rng};
 use hotbay_sdk::{Channel, ChannelInfo, HttpRequest, MemberId, Plugin, Publication, Refusal};
 use serde_json::{Value, json};
 
-use super::{Bus, Rng, answer, bus, bus_with, emit, frames, join, page, query, request, send};
+use super::{Bus, answer, bus, bus_with, emit, frames, join, page, query, request, send};
 use crate::budget::Budget;
 use crate::history::Histories;
 
@@ -274,7 +274,7 @@ fn a_thousand_random_pages_are_what_a_plain_list_gives() {
                 1 => (at, kept[at].0.clone()),
                 _ => {
                     let time = kept[at].1;
-                    (kept.iter().filter(|(_, at)| *at < time).count(), crate::event::iso8601(time))
+                    (kept.iter().filter(|(_, at)| *at < time).count(), hotbay_sdk::iso8601(time))
                 }
             };
             let (events, more) = page(&mut bus, &[("limit", &limit.to_string()), ("before", &before)]);

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotbay_sdk::MemberId;
+use hotbay_sdk::harness::Rng;
 use serde_json::{Value, json};
 
-use super::{Bus, Rng, ask, audience, bus, frames, join, page, send};
+use super::{Bus, ask, audience, bus, frames, join, page, send};
 
 const TYPES: [&str; 4] = ["a", "b", "c", "d"];
 const SOURCES: [&str; 3] = ["s", "t", "u"];

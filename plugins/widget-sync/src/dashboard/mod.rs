@@ -11,11 +11,10 @@ mod tombstones;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use hotbay_sdk::{Channel, Refusal};
+use hotbay_sdk::{Channel, Refusal, json};
 
 use crate::budget::{Budget, CHANGE_EFFECTS};
 use crate::data::{Data, KEYS_MAX, Patch};
-use crate::encode;
 use crate::operation::Operation;
 use crate::settings::Settings;
 use layouts::Layouts;
@@ -216,7 +215,7 @@ impl Dashboard {
         if size.json_bytes > WIDGET_BYTES_MAX {
             return Err(Refusal::too_large("the data of a widget has at most 65536 bytes"));
         }
-        let counted_bytes = size.counted_bytes + encode::string_len(id) + WIDGET_BYTES;
+        let counted_bytes = size.counted_bytes + json::string_len(id) + WIDGET_BYTES;
         let all_counted_bytes = self.counted_bytes - before + counted_bytes;
         if all_counted_bytes > self.counted_bytes_max && counted_bytes > before {
             return Err(Refusal::too_large("the widgets of this dashboard are too large together"));

@@ -1,9 +1,9 @@
 //! Old base versions: what is told to whom, and what each decision does.
 
+use hotbay_sdk::MemberId;
 use serde_json::{Value, json};
 
 use super::{Board, ack, board_with, frames, kinds, only, refuses, send, snapshot, with_settings};
-use hotbay_sdk::MemberId;
 
 fn update(base: Option<u64>, data: Value) -> Value {
     let mut payload = json!({"widgetId": "w", "data": data});

@@ -1,10 +1,11 @@
 //! Ten thousand seeded frames, garbage and mutated valid ones: none makes the plugin panic, and what is refused changes
 //! nothing and is told to nobody else.
 
+use hotbay_sdk::harness::Rng;
 use hotbay_sdk::{HttpRequest, MemberId, Payload};
 use serde_json::json;
 
-use super::{Board, Rng, ack, board_with, identity, send};
+use super::{Board, ack, board_with, identity, send};
 
 const VALUES: [&str; 26] = [
     "null",

@@ -1,9 +1,9 @@
 //! Bounds: of a widget, of a dashboard, and of what one batch may cost.
 
+use hotbay_sdk::MemberId;
 use serde_json::{Value, json};
 
 use super::{Board, ack, board_with, frame, frames, join, kinds, refuses, request, snapshot, with_settings};
-use hotbay_sdk::MemberId;
 
 fn sized(bytes: usize) -> Value {
     json!({"x": "y".repeat(bytes - 8)})

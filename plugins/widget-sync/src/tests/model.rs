@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hotbay_sdk::MemberId;
+use hotbay_sdk::harness::Rng;
 use serde_json::{Map, Value, json};
 
-use super::{Board, Rng, board_with, only, send, snapshot};
-use hotbay_sdk::MemberId;
+use super::{Board, board_with, only, send, snapshot};
 
 /// What the dashboard should be.
 #[derive(Clone, Default)]

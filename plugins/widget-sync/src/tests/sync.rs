@@ -1,9 +1,9 @@
 //! `SYNC_REQUEST`: everything, or what changed.
 
+use hotbay_sdk::MemberId;
 use serde_json::{Value, json};
 
 use super::{Board, ack, board_with, frame, frames, join, kinds, only, send, snapshot};
-use hotbay_sdk::MemberId;
 
 fn since(board: &mut Board, id: MemberId, since: u64) -> Value {
     let outcome = send(board, id, "ann", "SYNC_REQUEST", json!({"since": since}));

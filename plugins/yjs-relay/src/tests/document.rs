@@ -1,10 +1,11 @@
 //! The document against yrs: whatever way updates take through a relay, what comes out of it is what the editors made.
 
+use hotbay_sdk::harness::Rng;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{StateVector, Update};
 
-use super::{Editor, Rng};
+use super::Editor;
 use crate::document::{Applied, Document, Excess, GAPS_MAX};
 use crate::lib0::{write_bytes, write_number};
 use crate::ranges::Ranges;

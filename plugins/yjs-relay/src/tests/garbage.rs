@@ -1,11 +1,11 @@
 //! Ten thousand seeded frames in each protocol, garbage and mutated valid ones: none makes the plugin panic, what is
 //! refused changes nothing and reaches nobody, and whatever reaches somebody is well formed.
 
-use hotbay_sdk::harness::Outcome;
+use hotbay_sdk::harness::{Outcome, Rng};
 use hotbay_sdk::{MemberId, Payload};
 use serde_json::{Value, json};
 
-use super::{BINARY_ENDPOINT, Editor, JSON_ENDPOINT, Rng, Room, identity, join, stored, viewer};
+use super::{BINARY_ENDPOINT, Editor, JSON_ENDPOINT, Room, identity, join, stored, viewer};
 use crate::update::Checked;
 use crate::{awareness, binary, json};
 

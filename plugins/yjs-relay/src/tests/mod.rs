@@ -21,7 +21,7 @@ use crate::YjsRelay;
 use crate::binary::Frame;
 use crate::settings::BINARY_ENDPOINT;
 
-use editor::{Editor, Rng};
+use editor::Editor;
 
 pub(super) type Room = Harness<YjsRelay>;
 

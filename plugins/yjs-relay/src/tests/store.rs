@@ -1,12 +1,12 @@
 //! The store: folding, loading, and what survives what.
 
-use hotbay_sdk::harness::{Harness, Outcome};
+use hotbay_sdk::harness::{Harness, Outcome, Rng};
 use hotbay_sdk::{Channel, ChannelInfo, Joined, Message, Payload, Plugin, Publication, Refusal, Sender};
 use serde_json::json;
 
 use super::{
-    Editor, JSON_ENDPOINT, Rng, Room, binary_frames, data, identity, join, join_binary, join_json, only, read, room,
-    send, send_binary, send_update, stored,
+    Editor, JSON_ENDPOINT, Room, binary_frames, data, identity, join, join_binary, join_json, only, read, room, send,
+    send_binary, send_update, stored,
 };
 use crate::{YjsRelay, binary};
 

@@ -1,11 +1,12 @@
 //! The protocol of y-websocket, and both protocols on one document.
 
+use hotbay_sdk::harness::Rng;
 use serde_json::json;
 use yrs::updates::encoder::Encode;
 
 use super::{
-    BINARY_ENDPOINT, Editor, Rng, Room, binary_frames, data, frames, identity, join, join_binary, join_json, only,
-    read, room, send_binary, send_update, stored, updates, viewer,
+    BINARY_ENDPOINT, Editor, Room, binary_frames, data, frames, identity, join, join_binary, join_json, only, read,
+    room, send_binary, send_update, stored, updates, viewer,
 };
 use crate::binary;
 

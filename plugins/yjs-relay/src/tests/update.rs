@@ -1,6 +1,8 @@
 //! Updates and blocks: what is refused, and how blocks are cut.
 
-use super::{Editor, Rng};
+use hotbay_sdk::harness::Rng;
+
+use super::Editor;
 use crate::block::{Block, Id};
 use crate::document::Document;
 use crate::lib0::{DEPTH_MAX, Reader, write_number};

@@ -1,5 +1,4 @@
-//! What a plugin must look for in JSON that it passes on unread: parsers that skip a value take what others refuse. Knows nothing of
-//! any protocol.
+//! What a plugin must look for in JSON that it passes on unread: parsers that skip a value take what others refuse.
 
 /// Deepest nesting of arrays and objects: many parsers end at 128, and whoever passes a value on puts an envelope around it.
 pub const DEPTH_MAX: u32 = 100;
