@@ -5,7 +5,8 @@
 --
 -- Revenue counts bookings that are confirmed or completed, on the day they were made. The total of bookings is of those that are
 -- still open. A listing is active if it is published and takes bookings. A place is booked if a confirmed booking of
--- an active listing touches today.
+-- an active listing touches today; where one leaves and another comes on the same day, both do, but no listing counts more
+-- places than it has.
 WITH owned AS (
     SELECT id, owner_id, capacity, status, status = 'published' AND active AS bookable
     FROM listings
@@ -20,25 +21,48 @@ offered AS (
     FROM owned
     GROUP BY owner_id
 ),
-booked AS (
-    SELECT owned.owner_id,
-           SUM(CASE WHEN b.status <> 'pending' AND b.created_at_ms >= $2 THEN b.total_cents ELSE 0 END) AS daily,
-           SUM(CASE WHEN b.status <> 'pending' AND b.created_at_ms >= $3 THEN b.total_cents ELSE 0 END) AS monthly,
-           SUM(CASE WHEN b.status <> 'pending' AND b.created_at_ms >= $4 AND b.created_at_ms < $3
-                    THEN b.total_cents ELSE 0 END) AS last_month,
-           COUNT(*) FILTER (WHERE b.status = 'pending') AS pending,
-           COUNT(*) FILTER (WHERE b.status = 'confirmed') AS confirmed,
-           COUNT(*) FILTER (WHERE b.status = 'confirmed' AND owned.bookable
-                              AND b.starts_at_ms - 86400000 < $2 AND b.ends_at_ms > $2) AS places
+-- Of completed bookings, whose number only grows, no older ones than revenue is counted from.
+counted AS (
+    SELECT owned.owner_id, owned.id, owned.capacity, owned.bookable,
+           b.status, b.created_at_ms, b.total_cents, b.starts_at_ms, b.ends_at_ms
     FROM owned
     JOIN bookings b ON b.listing_id = owned.id
-    WHERE b.status IN ('pending', 'confirmed', 'completed')
-    GROUP BY owned.owner_id
+    WHERE b.status IN ('pending', 'confirmed')
+    UNION ALL
+    SELECT owned.owner_id, owned.id, owned.capacity, owned.bookable,
+           b.status, b.created_at_ms, b.total_cents, b.starts_at_ms, b.ends_at_ms
+    FROM owned
+    JOIN bookings b ON b.listing_id = owned.id
+    WHERE b.status = 'completed' AND b.created_at_ms >= $4
+),
+by_listing AS (
+    SELECT owner_id, id, capacity,
+           SUM(CASE WHEN status <> 'pending' AND created_at_ms >= $2 THEN total_cents ELSE 0 END) AS daily,
+           SUM(CASE WHEN status <> 'pending' AND created_at_ms >= $3 THEN total_cents ELSE 0 END) AS monthly,
+           SUM(CASE WHEN status <> 'pending' AND created_at_ms >= $4 AND created_at_ms < $3
+                    THEN total_cents ELSE 0 END) AS last_month,
+           COUNT(*) FILTER (WHERE status = 'pending') AS pending,
+           COUNT(*) FILTER (WHERE status = 'confirmed') AS confirmed,
+           COUNT(*) FILTER (WHERE status = 'confirmed' AND bookable
+                              AND starts_at_ms - 86400000 < $2 AND ends_at_ms > $2) AS stays
+    FROM counted
+    GROUP BY owner_id, id, capacity
+),
+booked AS (
+    SELECT owner_id,
+           CAST(SUM(daily) AS DOUBLE PRECISION) AS daily,
+           CAST(SUM(monthly) AS DOUBLE PRECISION) AS monthly,
+           CAST(SUM(last_month) AS DOUBLE PRECISION) AS last_month,
+           CAST(SUM(pending) AS BIGINT) AS pending,
+           CAST(SUM(confirmed) AS BIGINT) AS confirmed,
+           CAST(SUM(CASE WHEN stays < capacity THEN stays ELSE capacity END) AS BIGINT) AS places
+    FROM by_listing
+    GROUP BY owner_id
 )
 SELECT offered.owner_id,
-       COALESCE(CAST(booked.daily AS DOUBLE PRECISION), 0) / 100 AS revenue_daily,
-       COALESCE(CAST(booked.monthly AS DOUBLE PRECISION), 0) / 100 AS revenue_monthly,
-       COALESCE(CAST(booked.last_month AS DOUBLE PRECISION), 0) / 100 AS revenue_last_month,
+       COALESCE(booked.daily, 0) / 100 AS revenue_daily,
+       COALESCE(booked.monthly, 0) / 100 AS revenue_monthly,
+       COALESCE(booked.last_month, 0) / 100 AS revenue_last_month,
        COALESCE(booked.pending, 0) AS bookings_pending,
        COALESCE(booked.confirmed, 0) AS bookings_confirmed,
        COALESCE(booked.pending + booked.confirmed, 0) AS bookings_total,

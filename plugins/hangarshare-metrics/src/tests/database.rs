@@ -129,6 +129,46 @@ fn each_figure_counts_what_it_says_and_nothing_else() {
     assert_eq!(figures(&mut desk, "ann"), expected);
 }
 
+/// Where one leaves and another comes on the same day, the place is booked once.
+#[test]
+fn a_day_of_turnover_is_full_and_not_fuller() {
+    let database = empty();
+    let mut desk = desk_on("ann", &database);
+    let day = 1_699_920_000_000;
+    list(&database, "a1", "ann", 2, "published", true);
+    list(&database, "a2", "ann", 3, "published", true);
+    for _ in 0..2 {
+        book(&database, "a1", "confirmed", (day - 2 * DAY_MS, day + 11 * HOUR_MS), 0, 0);
+        book(&database, "a1", "confirmed", (day + 14 * HOUR_MS, day + 3 * DAY_MS), 0, 0);
+    }
+    assert_eq!(figures(&mut desk, "ann")["occupancy"], json!({"percentage": 40.0, "booked": 2, "available": 5}));
+    // What is too many in one does not fill the other.
+    book(&database, "a2", "confirmed", (day, day + DAY_MS), 0, 0);
+    let figures = figures(&mut desk, "ann");
+    assert_eq!(figures["occupancy"], json!({"percentage": 60.0, "booked": 3, "available": 5}));
+    assert_eq!(figures["bookings"], json!({"pending": 0, "confirmed": 5, "total": 5}));
+}
+
+/// Completed bookings pile up for ever; each tick reads those of two months, and by the index alone.
+#[test]
+fn old_bookings_cost_nothing() {
+    let database = empty();
+    let plan = format!("EXPLAIN QUERY PLAN {STATEMENT}");
+    let mut plan = database.prepare(&plan).unwrap();
+    let rows = plan.query_map(("ann", 3, 2, 1), |row| row.get(3)).unwrap();
+    let steps: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
+    let reads = |table: &str| -> Vec<&str> {
+        steps.iter().map(String::as_str).filter(|step| step.starts_with(table)).collect()
+    };
+    assert!(reads("SCAN bookings").is_empty() && reads("SCAN b ").is_empty(), "{steps:#?}");
+    let by = "SEARCH b USING COVERING INDEX bookings_by_listing (listing_id=? AND status=?";
+    assert_eq!(reads("SEARCH b "), [format!("{by})"), format!("{by} AND created_at_ms>?)")], "{steps:#?}");
+    assert!(
+        reads("SEARCH listings ").iter().all(|step| step.contains("COVERING INDEX listings_by_owner")),
+        "{steps:#?}"
+    );
+}
+
 #[test]
 fn listings_without_bookings_and_owners_without_listings_are_zeros() {
     let database = empty();
