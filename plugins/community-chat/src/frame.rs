@@ -65,8 +65,11 @@ impl<'a> Frame<'a> {
 pub(crate) struct Posting<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Text<'a>,
-    #[serde(borrow, default, alias = "data")]
+    #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    /// Another name for `payload`; beside it, a field that means nothing.
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) user_id: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -82,7 +85,7 @@ impl<'a> Posting<'a> {
 
     /// The payload as it came; `{}` if there is none.
     pub(crate) fn raw(&self) -> &'a str {
-        self.payload.map_or("{}", RawValue::get)
+        self.payload.or(self.data).map_or("{}", RawValue::get)
     }
 
     /// The payload as what it must be.

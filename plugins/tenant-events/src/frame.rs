@@ -14,6 +14,7 @@ use crate::filter::{Filter, Names, Priority};
 use crate::names;
 
 const FRAME_EXPECTED: &str = "a frame is a JSON object with a text as `type`";
+const POSTING_EXPECTED: &str = "the body is a JSON object {channel, event or type, payload or data, source, priority}";
 const FILTER_EXPECTED: &str = "`filters` is an object {eventTypes, sources, priority, users} of lists, each of up to 64 texts of 1 to 128 \
                                bytes; priorities are low, normal, high and critical";
 
@@ -72,14 +73,18 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// The body of a `POST` or of the publish API.
+/// The body of a `POST` or of the publish API. Beside `event`, `type` is a field that means nothing, and so is `data` beside `payload`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Posting<'a> {
-    #[serde(borrow, alias = "type")]
-    event: Text<'a>,
-    #[serde(borrow, default, alias = "data")]
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     channel: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -93,15 +98,16 @@ pub(crate) struct Posting<'a> {
 impl<'a> Posting<'a> {
     /// Parses a body.
     pub(crate) fn parse(body: &'a str) -> Result<Self, Refusal> {
-        object(body, "the body is a JSON object {channel, event or type, payload or data, source, priority}")
+        object(body, POSTING_EXPECTED)
     }
 
     /// The event it speaks of.
     pub(crate) fn event(self, tenant: &str) -> Result<Event<'a>, Refusal> {
+        let kind = text(self.event.or(self.kind), POSTING_EXPECTED)?;
         Ok(Event {
             channel: channel(self.channel, tenant)?.unwrap_or(Text(names::DEFAULT_CHANNEL.into())),
-            kind: self.event,
-            data: self.payload.unwrap_or(RawValue::NULL),
+            kind: kind.ok_or_else(|| Refusal::bad_request(POSTING_EXPECTED))?,
+            data: self.payload.or(self.data).unwrap_or(RawValue::NULL),
             source: text_or(self.source, "api", "`source` is a text")?,
             priority: priority(self.priority)?,
         })

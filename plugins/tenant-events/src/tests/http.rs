@@ -153,7 +153,7 @@ fn malformed_posts_are_refused_like_frames() {
         (json!([]), 400, "bad_request"),
         (json!({}), 400, "bad_request"),
         (json!({"event": 1}), 400, "bad_request"),
-        (json!({"event": "x", "type": "x"}), 400, "bad_request"),
+        (json!({"event": 1, "type": "x"}), 400, "bad_request"),
         (json!({"event": "error"}), 400, "bad_request"),
         (json!({"event": "x", "source": "system"}), 400, "bad_request"),
         (json!({"event": "x", "priority": "HIGH"}), 400, "bad_request"),

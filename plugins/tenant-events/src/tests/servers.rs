@@ -3,7 +3,7 @@
 use hotbay_sdk::{Event, Publication, RefusalCode, Source};
 use serde_json::{Value, json};
 
-use super::{audience, bus_with, only, page, subscribe};
+use super::{answer, audience, body as with_body, bus_with, only, page, request, subscribe};
 
 #[test]
 fn a_server_publishes_events_in_the_name_of_a_user_or_nobody() {
@@ -26,6 +26,22 @@ fn a_server_publishes_events_in_the_name_of_a_user_or_nobody() {
 }
 
 #[test]
+fn the_other_names_of_fields_mean_nothing_beside_the_first() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    for (body, kind, data) in [
+        (json!({"event": "x", "type": "SERVER_EVENT", "payload": 1, "data": 2}), "x", json!(1)),
+        (json!({"event": "x", "type": {"any": "thing"}, "data": 2}), "x", json!(2)),
+        (json!({"type": "y", "event": null, "payload": null, "data": 2}), "y", json!(2)),
+        (json!({"type": "y"}), "y", json!(null)),
+    ] {
+        let event = only(&bus.publish(body.to_string()), ann);
+        assert_eq!((&event["eventType"], &event["data"]), (&json!(kind), &data), "{body}");
+        let (status, posted) = answer(&mut bus, with_body(request("POST", "/", "ann", ""), &body));
+        assert_eq!(status, 200, "{posted}");
+    }
+}
+
+#[test]
 fn another_channel_of_the_tenant_may_publish_too() {
     let (mut bus, [ann]) = bus_with(["ann"]);
     let publication = Publication { source: Source::Channel("tenant:x".to_owned()), payload: r#"{"type":"x"}"#.into() };
@@ -45,7 +61,7 @@ fn wrong_publications_are_rejected() {
         (r#"{"event":"x","source":"system"}"#, RefusalCode::BadRequest),
         (r#"{"event":"x","userId":1}"#, RefusalCode::BadRequest),
         (r#"{"event":"x","userId":""}"#, RefusalCode::BadRequest),
-        (r#"{"event":"x","payload":1,"data":1}"#, RefusalCode::BadRequest),
+        (r#"{"event":1,"type":"x"}"#, RefusalCode::BadRequest),
         (r#"{"event":"x","channel":"ideas:other"}"#, RefusalCode::Forbidden),
     ] {
         let outcome = bus.publish(body);
