@@ -283,7 +283,7 @@ impl TenantEvents {
 
         let now_ms = channel.now_ms();
         let timestamp = self.clock.at(now_ms);
-        let id = id::encode(channel.random(), self.histories.extent(name).next);
+        let id = id::of_event(channel.random(), name, self.histories.extent(name).next);
         let mut value = self.histories.header(name, now_ms, ENVELOPE_BYTES + event.bytes());
         let frame = Frame {
             id: &id,

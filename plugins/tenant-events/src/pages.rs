@@ -97,7 +97,7 @@ pub(crate) fn older_than(channel: &Channel, budget: &mut Budget, name: &str, ext
 
 /// The position of the event with this id, in lower case. An event that is no longer kept counts as older than all that are.
 pub(crate) fn find(channel: &Channel, budget: &mut Budget, name: &str, extent: &Extent, id: &str) -> Option<u64> {
-    let position = id::position(id)?;
+    let position = id::position(id, name)?;
     if (1..extent.first).contains(&position) {
         return Some(extent.first);
     }

@@ -1,5 +1,6 @@
 //! Refusals in the words of this protocol: the event `error` from `system`. Knows no channel: it must depend on its arguments alone,
-//! so the id is made of them, and the tenant is what the token says.
+//! so the id is made of them, and the tenant is what the token says. Without a token (`insecure_query`) it is `null`: of a sender the
+//! host tells neither its tenant nor its channel.
 
 use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender, iso8601, mix};
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub(crate) fn words(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Opti
         _ => None,
     };
     let parts = [to.identity.user.as_bytes(), frame.map_or(b"", Payload::bytes), why.message.as_bytes()];
-    let seed = parts.into_iter().fold(mix(to.now_ms), |seed, part| mix(seed ^ hash(part)));
+    let seed = parts.into_iter().fold(mix(to.now_ms), |seed, part| mix(seed ^ id::hash(part)));
     let error = Frame {
         id: &id::encode(seed, mix(seed)),
         event_type: "error",
@@ -43,9 +44,4 @@ pub(crate) fn words(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Opti
         user_id: Some(&to.identity.user),
     };
     serde_json::to_string(&error).ok().map(Payload::from)
-}
-
-/// FNV-1a.
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }

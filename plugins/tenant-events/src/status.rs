@@ -1,4 +1,7 @@
 //! What there is to know about the bus: the bodies of `GET /` and `GET /status`.
+//!
+//! No response times and no latencies: a plugin has no clock but the time of its batch, and is not told when a request or a frame
+//! came in or went out. Only the host could; at `/metrics` it tells how long a batch takes to commit (`hotbay_batch_commit_seconds`).
 
 use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, LinkState, Snapshot, iso8601};
 use serde::Serialize;

@@ -229,13 +229,13 @@ fn ids_are_unique_and_tell_the_position() {
     for position in 1..=500 {
         let event = emit(&mut bus, ann, json!({"type": "x"}));
         assert!(is_uuid_v4(&event), "{event}");
-        assert_eq!(id::position(&event), Some(position));
+        assert_eq!(id::position(&event, "tenant"), Some(position));
         assert!(seen.insert(event));
     }
     for wrong in
         ["", "x", "00000000-0000-0000-0000-000000000000", "zzzzzzzz-zzzz-4zzz-8zzz-zzzzzzzzzzzz", &"é".repeat(18)]
     {
-        assert_eq!(id::position(wrong), None);
+        assert_eq!(id::position(wrong, "tenant"), None);
     }
 }
 

@@ -111,6 +111,17 @@ fn before_an_event_that_is_gone_nothing_is_older() {
 }
 
 #[test]
+fn an_event_of_another_channel_is_none_even_where_as_many_are_gone() {
+    let (mut bus, ann) = with_settings(&json!({"historyMax": 10}));
+    let ids: Vec<String> = (0..50).map(|_| emit(&mut bus, ann, json!({"type": "x"}))).collect();
+    fill(&mut bus, ann, "ideas", 0..100);
+    for id in &ids {
+        let asked = query(request("GET", "/history", "ann", ""), &[("channel", "ideas"), ("before", id)]);
+        assert_eq!(answer(&mut bus, asked).0, 404, "{id}");
+    }
+}
+
+#[test]
 fn wrong_parameters_are_refused() {
     let (mut bus, [ann]) = bus_with(["ann"]);
     let id = emit(&mut bus, ann, json!({"type": "x"}));
