@@ -54,7 +54,7 @@ pub(crate) struct FiltersUpdated<'a> {
 pub(crate) struct Subscribed<'a> {
     pub(crate) channel: String,
     pub(crate) event_types: &'a Names,
-    /// How many events of the past follow.
+    /// How many events follow: of the past, and what was sent since the client asked for them.
     pub(crate) replayed: usize,
     /// Whether there may be older ones.
     pub(crate) more: bool,

@@ -31,10 +31,12 @@ pub(crate) struct Extent {
     bytes: u64,
     /// Bytes ever stored.
     written: u64,
+    /// When the newest event was stored, in milliseconds since the Unix epoch.
+    last_ms: u64,
 }
 
 impl Extent {
-    const EMPTY: Self = Self { first: 1, next: 1, bytes: 0, written: 0 };
+    const EMPTY: Self = Self { first: 1, next: 1, bytes: 0, written: 0, last_ms: 0 };
 
     /// Events kept.
     pub(crate) fn len(&self) -> u64 {
@@ -118,6 +120,24 @@ impl Histories {
         self.events_max > 0
     }
 
+    /// Position of the oldest event once one more is stored, as far as their number decides.
+    pub(crate) fn first_after_next(&self, name: &str) -> u64 {
+        let extent = self.extent(name);
+        extent.first.max((extent.next + 1).saturating_sub(self.events_max))
+    }
+
+    /// Of the event channels that are free, the one where nothing has happened for the longest time.
+    pub(crate) fn oldest(&self, is_free: impl Fn(&str) -> bool) -> Option<&str> {
+        let mut oldest: Option<(u64, &str)> = None;
+        for (name, history) in &self.channels {
+            let last_ms = history.extent.last_ms;
+            if oldest.is_none_or(|(before_ms, _)| last_ms < before_ms) && is_free(name) {
+                oldest = Some((last_ms, name));
+            }
+        }
+        oldest.map(|(_, name)| name)
+    }
+
     /// Begins what [`Histories::append`] stores; the frame comes after it.
     pub(crate) fn header(&self, name: &str, now_ms: u64, frame_bytes: usize) -> Vec<u8> {
         let written = self.channels.get(name).map_or(0, |history| history.extent.written);
@@ -154,6 +174,7 @@ impl Histories {
         history.extent.next += 1;
         history.extent.bytes += size as u64;
         history.extent.written += size as u64;
+        history.extent.last_ms = stored_at_ms(value).unwrap_or_default();
         self.bytes += size as u64;
         self.events += 1;
         self.evict(channel, budget, name);
@@ -275,10 +296,10 @@ fn recover(channel: &Channel, name: &str) -> Option<Extent> {
     let one = |order| {
         let (key, value) = channel.kv().scan(&prefix, order, 1).into_iter().next()?;
         let position: u64 = key.strip_prefix(&prefix)?.parse().ok()?;
-        Some((position, number(value.get(..8)?)?, (key.len() + value.len()) as u64))
+        Some((position, number(value.get(..8)?)?, stored_at_ms(&value)?, (key.len() + value.len()) as u64))
     };
-    let (first, before, _) = one(Order::Ascending)?;
-    let (last, before_last, size) = one(Order::Descending)?;
+    let (first, before, ..) = one(Order::Ascending)?;
+    let (last, before_last, last_ms, size) = one(Order::Descending)?;
     let written = before_last + size;
-    Some(Extent { first, next: last + 1, bytes: written.saturating_sub(before), written })
+    Some(Extent { first, next: last + 1, bytes: written.saturating_sub(before), written, last_ms })
 }

@@ -202,6 +202,7 @@ impl TenantEvents {
         check_user(&user.0)?;
         let members = self.interests.of_user(&user.0);
         if !members.is_empty() {
+            self.settle(channel, |waiting| members.contains(&waiting.member))?;
             self.set_filter(channel, &members, &filter)?;
         }
         Ok(json(200, &Put { success: true, user_id: &user.0, connections: members.len() }))
@@ -224,6 +225,7 @@ impl TenantEvents {
             }
             (None, Some(name)) => {
                 let name = names::resolve(name, &self.tenant)?;
+                self.settle(channel, |waiting| waiting.channel == name)?;
                 let (effects, bytes) = self.histories.forget_cost(name);
                 self.budget.check(effects, bytes)?;
                 let deleted = self.histories.forget(channel, &mut self.budget, name);
@@ -255,7 +257,7 @@ impl TenantEvents {
                 .ok_or_else(|| Refusal::not_found("`before` is no event of this channel"))?,
             Some(Before::Time(time_ms)) => pages::older_than(channel, budget, name, &extent, time_ms),
         };
-        let bounds = Bounds { events: limit, bytes: PAGE_BYTES_MAX };
+        let bounds = Bounds { events: limit, bytes: PAGE_BYTES_MAX, all_from: u64::MAX };
         let page = pages::before(channel, budget, name, &extent, position, bounds);
         let events = page.events.into_iter().filter_map(|event| RawValue::from_string(event).ok());
         let channel = names::full(name, &self.tenant);

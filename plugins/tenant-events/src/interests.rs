@@ -68,6 +68,8 @@ struct Member {
 struct Subscribers {
     groups: BTreeMap<(u32, u32), Vec<MemberId>>,
     members: usize,
+    /// Members that get nothing until they have their replay; they stand in no group.
+    held: usize,
 }
 
 /// An event's audience.
@@ -162,14 +164,14 @@ impl Interests {
         self.filters.len()
     }
 
-    /// Event channels with subscribers, and how many.
-    pub(crate) fn channels(&self) -> impl ExactSizeIterator<Item = (&str, usize)> {
-        self.channels.iter().map(|(name, subscribers)| (&**name, subscribers.members))
+    /// Event channels with subscribers.
+    pub(crate) fn channels(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.channels.keys().map(|name| &**name)
     }
 
-    /// Subscribers of an event channel.
+    /// Subscribers of an event channel, those that wait for a replay too.
     pub(crate) fn subscribers(&self, name: &str) -> usize {
-        self.channels.get(name).map_or(0, |subscribers| subscribers.members)
+        self.channels.get(name).map_or(0, |subscribers| subscribers.members + subscribers.held)
     }
 
     /// What a member wants.
@@ -235,6 +237,34 @@ impl Interests {
         was_stored
     }
 
+    /// A member that is, or is about to be, subscribed to a channel gets nothing of it until [`Interests::release`].
+    pub(crate) fn hold(&mut self, member: MemberId, name: &str) {
+        if let Some(group) = self.group(member, name) {
+            self.exit(member, name, group);
+        }
+        self.channels.entry(name.into()).or_default().held += 1;
+    }
+
+    /// Ends what [`Interests::hold`] began: the member is subscribed as it was before.
+    pub(crate) fn release(&mut self, member: MemberId, name: &str) {
+        if let Some(subscribers) = self.channels.get_mut(name) {
+            subscribers.held = subscribers.held.saturating_sub(1);
+        }
+        if let Some(group) = self.group(member, name) {
+            self.enter(member, name, group);
+        } else {
+            self.forget_empty(name);
+        }
+    }
+
+    /// The group in which a member stands if nothing holds it.
+    fn group(&self, member: MemberId, name: &str) -> Option<(u32, u32)> {
+        match &self.members.get(&member)?.own {
+            Some(own) => own.channels.get(name).map(|types| (own.filter, *types)),
+            None => (name == DEFAULT_CHANNEL).then_some((DEFAULT, DEFAULT)),
+        }
+    }
+
     /// Who wants an event of this channel.
     pub(crate) fn reach(&self, name: &str, event: &Facts<'_>) -> Reach {
         let nobody = Reach { audience: None, members: 0 };
@@ -294,7 +324,12 @@ impl Interests {
         if members.is_empty() {
             subscribers.groups.remove(&group);
         }
-        if subscribers.groups.is_empty() {
+        self.forget_empty(name);
+    }
+
+    fn forget_empty(&mut self, name: &str) {
+        let is_empty = |subscribers: &Subscribers| subscribers.groups.is_empty() && subscribers.held == 0;
+        if self.channels.get(name).is_some_and(is_empty) {
             self.channels.remove(name);
         }
     }

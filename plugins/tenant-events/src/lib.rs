@@ -27,8 +27,10 @@
 //!
 //! # What survives
 //!
-//! History, discovered names, filters and subscriptions of connected members survive everything; counters survive sleep, and of a crash
-//! all but the last seconds (`counters.rs`). This crate must not decide who a user is, nor how fast it may write.
+//! A tenant has 1,000 event channels; a new one takes the place of the one without subscribers where nothing has happened for the
+//! longest time, whose history is forgotten. Otherwise history, discovered names, filters and subscriptions of connected members
+//! survive everything; counters survive sleep, and of a crash all but the last seconds (`counters.rs`). This crate must not decide who
+//! a user is, nor how fast it may write.
 
 mod budget;
 mod catalogue;
@@ -75,7 +77,8 @@ use settings::Settings;
 
 /// What the host's channel is called before the tenant's name.
 const CHANNEL_PREFIX: &str = "tenant:";
-/// Most event channels of a tenant: with a history, with subscribers or both.
+/// Most event channels of a tenant: with a history, with subscribers or both. A new one takes the place of the one without
+/// subscribers where nothing has happened for the longest time.
 const CHANNELS_MAX: usize = 1_000;
 /// The timer that makes a next batch for what this one could not bear.
 const MORE_TIMER: &str = "more";
@@ -105,6 +108,7 @@ struct Saved {
     counters: Counters,
     catalogue: Catalogue,
     histories: BTreeMap<Box<str>, Extent>,
+    waiting: VecDeque<Waiting>,
 }
 
 /// The same, as it is written.
@@ -113,6 +117,7 @@ struct Saving<'a> {
     counters: &'a Counters,
     catalogue: &'a Catalogue,
     histories: BTreeMap<&'a str, &'a Extent>,
+    waiting: &'a VecDeque<Waiting>,
 }
 
 /// An event that was sent.
@@ -129,14 +134,15 @@ impl Plugin for TenantEvents {
         // A cache: what cannot be read is found again in the store.
         let saved: Option<Saved> = saved.and_then(|saved| serde_json::from_slice(saved).ok());
         let (events_max, bytes_max) = (settings.history_max, settings.history_bytes_max);
-        let (counters, catalogue, histories) = match saved {
-            Some(Saved { counters, catalogue, histories }) => {
-                (counters, catalogue, Histories::resume(events_max, bytes_max, histories))
+        let (counters, catalogue, histories, waiting) = match saved {
+            Some(Saved { counters, catalogue, histories, waiting }) => {
+                (counters, catalogue, Histories::resume(events_max, bytes_max, histories), waiting)
             }
             None => (
                 Counters::recover(channel),
                 Catalogue::recover(channel),
                 Histories::recover(channel, events_max, bytes_max),
+                VecDeque::new(),
             ),
         };
         Ok(Self {
@@ -148,7 +154,7 @@ impl Plugin for TenantEvents {
             catalogue,
             counters,
             rows: Rows::read(channel),
-            waiting: VecDeque::new(),
+            waiting,
             clock: Clock::default(),
             has_stored: false,
         })
@@ -159,10 +165,15 @@ impl Plugin for TenantEvents {
             self.interests.join(member, &user);
         }
         self.rows.restore(&mut self.interests);
+        let Self { waiting, interests, .. } = self;
+        waiting.retain(|waiting| interests.knows(waiting.member));
+        for waiting in waiting {
+            interests.hold(waiting.member, &waiting.channel);
+        }
     }
 
     fn on_join(&mut self, channel: &mut Channel, joined: Joined) -> Result<(), Refusal> {
-        self.waiting.retain(|waiting| waiting.member != joined.member);
+        self.stop_waiting(joined.member);
         self.enter(channel, joined.member, &joined.identity.user);
         let channels = [names::full(names::DEFAULT_CHANNEL, &self.tenant)];
         let client_id = format!("client-{}", joined.member);
@@ -176,7 +187,7 @@ impl Plugin for TenantEvents {
     }
 
     fn on_leave(&mut self, channel: &mut Channel, left: Left) {
-        self.waiting.retain(|waiting| waiting.member != left.member);
+        self.stop_waiting(left.member);
         let gone = self.interests.leave(left.member);
         self.rows.forget(channel, &mut self.budget, left.member, gone.stored);
     }
@@ -188,13 +199,8 @@ impl Plugin for TenantEvents {
             // Its join was lost in a crash.
             self.enter(channel, member, &user);
         }
-        if self.waits(member) {
-            // What it asked for before comes first.
-            self.replay(channel);
-            if self.waits(member) {
-                return Err(budget::busy());
-            }
-        }
+        // What it asked for before comes first.
+        self.settle(channel, |waiting| waiting.member == member)?;
         match inbound {
             Inbound::Event(event) => self.publish(channel, &event, Some(&user)).map(drop),
             Inbound::Filters(filter) => self.set_filter(channel, &[member], &filter),
@@ -234,9 +240,9 @@ impl Plugin for TenantEvents {
     }
 
     fn save(&mut self) -> Vec<u8> {
-        let Self { counters, catalogue, histories, .. } = self;
+        let Self { counters, catalogue, histories, waiting, .. } = self;
         // Texts and numbers always serialise.
-        serde_json::to_vec(&Saving { counters, catalogue, histories: histories.extents() }).unwrap_or_default()
+        serde_json::to_vec(&Saving { counters, catalogue, histories: histories.extents(), waiting }).unwrap_or_default()
     }
 
     fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
@@ -277,7 +283,9 @@ impl TenantEvents {
     fn publish(&mut self, channel: &mut Channel, event: &Event<'_>, user: Option<&str>) -> Result<Sent, Refusal> {
         event.check(self.settings.event_bytes_max)?;
         let name = &*event.channel.0;
-        self.check_room(name)?;
+        let evicted = self.find_room(name)?;
+        let kept_from = self.histories.first_after_next(name);
+        self.settle(channel, |waiting| waiting.live_from < kept_from && waiting.channel == name)?;
         self.budget.evaluate(self.interests.groups(name))?;
         let reach = self.interests.reach(name, &event.facts(user));
 
@@ -300,8 +308,12 @@ impl TenantEvents {
         let frame = value.split_at_checked(HEADER_BYTES).map(|(_, frame)| frame.to_vec()).unwrap_or_default();
 
         let (effects, bytes) = self.histories.cost(name, value.len());
+        let room = evicted.as_ref().map_or((0, 0), |evicted| self.histories.forget_cost(evicted));
         // Four more: the event channel's mark, a type and a source never seen, the counters.
-        self.budget.check(effects + 5, bytes + reach.bytes() + frame.len() + 1_024)?;
+        self.budget.check(effects + room.0 + 5, bytes + room.1 + reach.bytes() + frame.len() + 1_024)?;
+        if let Some(evicted) = evicted {
+            self.histories.forget(channel, &mut self.budget, &evicted);
+        }
         if self.histories.keeps() {
             self.histories.append(channel, &mut self.budget, name, &value);
             self.has_stored = true;
@@ -351,18 +363,23 @@ impl TenantEvents {
         types: Names,
         replay: u64,
     ) -> Result<(), Refusal> {
-        self.check_room(name)?;
+        let evicted = self.find_room(name)?;
         self.budget.work(self.interests.weight(member))?;
         let mut wishes = self.interests.wishes(member);
         wishes.channels.insert(name.to_owned(), types.clone());
         self.interests.check(member, &wishes, 0)?;
         let row = rows::encode(&wishes);
         let (effects, bytes) = rows::cost(&row);
-        self.budget.check(effects + 1, bytes + row.len() + ENVELOPE_BYTES)?;
+        let room = evicted.as_ref().map_or((0, 0), |evicted| self.histories.forget_cost(evicted));
+        self.budget.check(effects + room.0 + 1, bytes + room.1 + row.len() + ENVELOPE_BYTES)?;
+        if let Some(evicted) = evicted {
+            self.histories.forget(channel, &mut self.budget, &evicted);
+        }
         self.counters.active_ms = Some(channel.now_ms());
         if replay > 0 && self.histories.has(name) {
             let events = replay.min(pages::PAGE_EVENTS_MAX as u64) as usize;
-            return self.wait_for_replay(Waiting { member, channel: name.to_owned(), types, events });
+            let live_from = self.histories.extent(name).next;
+            return self.wait_for_replay(Waiting { member, channel: name.to_owned(), types, events, live_from });
         }
         self.budget.spend(1, row.len() + ENVELOPE_BYTES);
         rows::store(channel, &mut self.budget, &mut self.interests, member, wishes, &row);
@@ -400,21 +417,30 @@ impl TenantEvents {
         Ok(())
     }
 
-    /// Whether an event channel is there or may be made.
-    fn check_room(&self, name: &str) -> Result<(), Refusal> {
-        if self.histories.has(name)
-            || self.interests.subscribers(name) > 0
-            || self.interests.channels().len() + self.histories.names().len() < CHANNELS_MAX
-            || self.channels().len() < CHANNELS_MAX
-        {
-            return Ok(());
+    /// The history that must go so that an event channel may be there; `None` if it is there, or there is room.
+    fn find_room(&mut self, name: &str) -> Result<Option<Box<str>>, Refusal> {
+        let is_there = |name| self.histories.has(name) || self.interests.subscribers(name) > 0;
+        // Whoever joins subscribes to the first one, so there is always room for it.
+        if name == names::DEFAULT_CHANNEL || is_there(name) {
+            return Ok(None);
         }
-        Err(Refusal::too_large("this tenant has 1000 channels, which is the most there can be"))
+        let channels_max = CHANNELS_MAX - usize::from(!is_there(names::DEFAULT_CHANNEL));
+        if self.interests.channels().len() + self.histories.names().len() < channels_max {
+            return Ok(None);
+        }
+        self.budget.evaluate(CHANNELS_MAX)?;
+        if self.channels().len() < channels_max {
+            return Ok(None);
+        }
+        match self.histories.oldest(|name| name != names::DEFAULT_CHANNEL && self.interests.subscribers(name) == 0) {
+            Some(oldest) => Ok(Some(oldest.into())),
+            None => Err(Refusal::too_large("this tenant has 1000 channels with subscribers, the most there can be")),
+        }
     }
 
     /// Short names of all event channels, in order.
     fn channels(&self) -> std::collections::BTreeSet<&str> {
-        self.histories.names().chain(self.interests.channels().map(|(name, _)| name)).collect()
+        self.histories.names().chain(self.interests.channels()).collect()
     }
 }
 

@@ -28,6 +28,15 @@ pub(crate) struct Bounds {
     pub(crate) events: usize,
     /// Bytes, unless the first event alone has more.
     pub(crate) bytes: usize,
+    /// Events from this position on are in the page beside those, whatever these bounds say.
+    pub(crate) all_from: u64,
+}
+
+/// An event that passed a filter.
+pub(crate) struct Passed {
+    pub(crate) position: u64,
+    pub(crate) frame: String,
+    pub(crate) priority: Priority,
 }
 
 /// What filters look at, of a stored event.
@@ -53,10 +62,10 @@ pub(crate) fn before(
     bounds: Bounds,
 ) -> Page<String> {
     let reading = Reading::new(name, extent, position);
-    gather(channel, budget, reading, bounds, |frame| Some(frame.to_owned()), String::len)
+    gather(channel, budget, reading, bounds, |_, frame| Some(frame.to_owned()), String::len)
 }
 
-/// The newest events that pass a filter and are of these types, each with its priority.
+/// The newest events that pass a filter and are of these types.
 pub(crate) fn passing(
     channel: &Channel,
     budget: &mut Budget,
@@ -64,8 +73,8 @@ pub(crate) fn passing(
     extent: &Extent,
     bounds: Bounds,
     (filter, types): (&Filter, &Names),
-) -> Page<(String, Priority)> {
-    let pick = |frame: &str| {
+) -> Page<Passed> {
+    let pick = |position, frame: &str| {
         let stored: Stored<'_> = serde_json::from_str(frame).ok()?;
         let facts = Facts {
             event_type: &stored.event_type,
@@ -73,10 +82,11 @@ pub(crate) fn passing(
             priority: stored.priority,
             user: stored.user_id.as_deref(),
         };
-        (types.allow(facts.event_type) && filter.allow(&facts)).then(|| (frame.to_owned(), stored.priority))
+        let passes = types.allow(facts.event_type) && filter.allow(&facts);
+        passes.then(|| Passed { position, frame: frame.to_owned(), priority: stored.priority })
     };
     let reading = Reading::new(name, extent, extent.next);
-    gather(channel, budget, reading, bounds, pick, |(frame, _)| frame.len())
+    gather(channel, budget, reading, bounds, pick, |passed| passed.frame.len())
 }
 
 /// The position before which everything is older than a time.
@@ -111,19 +121,23 @@ fn gather<T>(
     budget: &mut Budget,
     mut reading: Reading<'_>,
     bounds: Bounds,
-    mut pick: impl FnMut(&str) -> Option<T>,
+    mut pick: impl FnMut(u64, &str) -> Option<T>,
     size: impl Fn(&T) -> usize,
 ) -> Page<T> {
     let mut page = Page { events: Vec::new(), more: false };
-    let mut bytes = 0;
-    'reading: while page.events.len() < bounds.events {
-        let Some(values) = reading.next(channel, budget, bounds.events) else { break };
+    let wanted = bounds.events + reading.position.saturating_sub(bounds.all_from) as usize;
+    let (mut older, mut bytes) = (0, 0);
+    'reading: while older < bounds.events || reading.position > bounds.all_from {
+        let Some(values) = reading.next(channel, budget, wanted) else { break };
         for (position, value) in values {
-            let Some(picked) = history::frame(&value).and_then(&mut pick) else { continue };
+            let Some(picked) = history::frame(&value).and_then(|frame| pick(position, frame)) else { continue };
             bytes += size(&picked);
-            if page.events.len() == bounds.events || (bytes > bounds.bytes && !page.events.is_empty()) {
-                reading.position = position + 1;
-                break 'reading;
+            if position < bounds.all_from {
+                if older == bounds.events || (bytes > bounds.bytes && !page.events.is_empty()) {
+                    reading.position = position + 1;
+                    break 'reading;
+                }
+                older += 1;
             }
             page.events.push(picked);
         }

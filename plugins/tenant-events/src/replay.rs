@@ -1,16 +1,17 @@
 //! Subscriptions that ask for events of the past. They take hold at the end of the batch: members that ask for the same, as after
-//! a restart they do, then share one reading of the history and one set of frames. Until then a member is not subscribed, so
-//! nothing live comes before its past, and events of the same batch are part of it. What a batch cannot bear waits for
-//! the next one.
+//! a restart they do, then share one reading of the history and one set of frames. Until then a member gets nothing of the event
+//! channel, even if it was subscribed before, so nothing live comes before its past; what is sent meanwhile comes behind the replay,
+//! all of it. What a batch cannot bear waits for the next one.
 
-use hotbay_sdk::{Audience, Channel, Delivery, MemberId, Refusal};
+use hotbay_sdk::{Audience, Channel, MemberId, Refusal};
+use serde::{Deserialize, Serialize};
 
 use crate::TenantEvents;
 use crate::budget::{self, FRAME_BYTES};
 use crate::event;
 use crate::filter::Names;
-use crate::interests::Wishes;
-use crate::pages::{self, Bounds};
+use crate::interests::{Interests, Wishes};
+use crate::pages::{self, Bounds, Passed};
 use crate::rows;
 
 /// Subscriptions that wait at most.
@@ -21,12 +22,26 @@ pub(crate) const REPLAY_BYTES_MAX: usize = 512 << 10;
 const ANSWER_BYTES: usize = 1 << 10;
 
 /// A subscription that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     pub(crate) member: MemberId,
     pub(crate) channel: String,
     pub(crate) types: Names,
     pub(crate) events: usize,
+    /// What is stored from this position on was sent after it was asked for.
+    pub(crate) live_from: u64,
+}
+
+impl Waiting {
+    /// Whether both are served by the same events, but for where they begin.
+    fn is_like(&self, other: &Self) -> bool {
+        self.channel == other.channel && self.types == other.types && self.events == other.events
+    }
+
+    /// Which of these events is its first.
+    fn start(&self, events: &[Passed]) -> usize {
+        events.partition_point(|event| event.position < self.live_from).saturating_sub(self.events)
+    }
 }
 
 /// A member of a group that is being served.
@@ -34,6 +49,7 @@ struct Served {
     member: MemberId,
     wishes: Wishes,
     row: Vec<u8>,
+    start: usize,
 }
 
 impl TenantEvents {
@@ -42,13 +58,30 @@ impl TenantEvents {
         if self.waiting.len() >= WAITING_MAX {
             return Err(budget::busy());
         }
+        self.interests.hold(waiting.member, &waiting.channel);
         self.waiting.push_back(waiting);
         Ok(())
     }
 
-    /// Whether a member has a subscription that waits.
-    pub(crate) fn waits(&self, member: MemberId) -> bool {
-        self.waiting.iter().any(|waiting| waiting.member == member)
+    /// Serves what waits if there are such subscriptions; afterwards there are none, or it is too much for this batch.
+    pub(crate) fn settle(
+        &mut self,
+        channel: &mut Channel,
+        which: impl Fn(&Waiting) -> bool + Copy,
+    ) -> Result<(), Refusal> {
+        if self.waiting.iter().any(which) {
+            self.replay(channel);
+        }
+        if self.waiting.iter().any(which) { Err(budget::busy()) } else { Ok(()) }
+    }
+
+    /// A member goes, or comes again: it waits no longer.
+    pub(crate) fn stop_waiting(&mut self, member: MemberId) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.member == member)
+            && let Some(gone) = self.waiting.remove(at)
+        {
+            self.interests.release(member, &gone.channel);
+        }
     }
 
     /// Serves the subscriptions that wait, as far as this batch can bear it.
@@ -64,15 +97,20 @@ impl TenantEvents {
     fn replay_group(&mut self, channel: &mut Channel, like: &Waiting) -> bool {
         let filter = self.interests.filter_number(like.member);
         let of_filter = self.interests.wishes(like.member).filter;
+        let is_alike = |waiting: &Waiting, interests: &Interests| {
+            waiting.is_like(like) && interests.filter_number(waiting.member) == filter
+        };
+        let alike = self.waiting.iter().filter(|waiting| is_alike(waiting, &self.interests));
+        let all_from = alike.map(|waiting| waiting.live_from).min().unwrap_or(like.live_from);
         let page = pages::passing(
             channel,
             &mut self.budget,
             &like.channel,
             &self.histories.extent(&like.channel),
-            Bounds { events: like.events, bytes: REPLAY_BYTES_MAX },
+            Bounds { events: like.events, bytes: REPLAY_BYTES_MAX, all_from },
             (&of_filter, &like.types),
         );
-        let frames: usize = page.events.iter().map(|(frame, _)| frame.len() + FRAME_BYTES).sum();
+        let frames: usize = page.events.iter().map(|event| event.frame.len() + FRAME_BYTES).sum();
         let (mut effects, mut bytes) = (page.events.len(), frames);
 
         let mut served = Vec::new();
@@ -82,11 +120,7 @@ impl TenantEvents {
         let mut refused = Vec::new();
         let batch = &self.budget;
         self.waiting.retain(|waiting| {
-            let alike = waiting.channel == like.channel
-                && waiting.types == like.types
-                && waiting.events == like.events
-                && interests.filter_number(waiting.member) == filter;
-            if full || !alike {
+            if full || !is_alike(waiting, interests) {
                 return true;
             }
             let mut wishes = interests.wishes(waiting.member);
@@ -108,12 +142,13 @@ impl TenantEvents {
             }
             effects += cost.0;
             bytes += cost.1;
-            served.push(Served { member: waiting.member, wishes, row });
+            served.push(Served { member: waiting.member, wishes, row, start: waiting.start(&page.events) });
             false
         });
 
         let progress = !served.is_empty() || !refused.is_empty();
         for (member, why) in refused {
+            self.interests.release(member, &like.channel);
             let data = event::Trouble { code: why.code.name(), message: &why.message };
             self.tell(channel, &[member], "error", data);
         }
@@ -121,17 +156,32 @@ impl TenantEvents {
             return progress;
         }
         self.budget.spend(effects, bytes);
-        let members: Vec<MemberId> = served.iter().map(|served| served.member).collect();
-        for Served { member, wishes, row } in served {
+        let mut starts = Vec::with_capacity(served.len());
+        for Served { member, wishes, row, start } in served {
+            self.interests.release(member, &like.channel);
             rows::store(channel, &mut self.budget, &mut self.interests, member, wishes, &row);
-            self.confirm_subscribed(channel, member, &like.channel, &like.types, page.events.len(), page.more);
+            let (replayed, more) = (page.events.len() - start, page.more || start > 0);
+            self.confirm_subscribed(channel, member, &like.channel, &like.types, replayed, more);
+            self.counters.sent += replayed as u64;
+            starts.push((start, member));
         }
-        self.counters.sent += (members.len() * page.events.len()) as u64;
-        let to = Audience::Only(members);
-        for (frame, priority) in page.events {
-            let how: &Delivery = event::delivery(priority);
-            channel.emit(&to, frame, how);
-        }
+        send(channel, page.events, starts);
         progress
+    }
+}
+
+/// Sends events, to each member from its start on.
+fn send(channel: &mut Channel, events: Vec<Passed>, mut starts: Vec<(usize, MemberId)>) {
+    starts.sort_unstable();
+    let (mut begun, mut to) = (0, Audience::Only(Vec::new()));
+    for (at, event) in events.into_iter().enumerate() {
+        let now_begun = starts.partition_point(|(start, _)| *start <= at);
+        if now_begun > begun {
+            begun = now_begun;
+            to = Audience::Only(starts[..begun].iter().map(|(_, member)| *member).collect());
+        }
+        if begun > 0 {
+            channel.emit(&to, event.frame, event::delivery(event.priority));
+        }
     }
 }

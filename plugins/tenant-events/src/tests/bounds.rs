@@ -5,7 +5,8 @@ use hotbay_sdk::{Event, LeaveReason, MemberId, RefusalCode};
 use serde_json::{Value, json};
 
 use super::{
-    Bus, answer, ask, assert_refused, body, bus, bus_with, crowd, emit, filter, join, query, request, send, subscribe,
+    Bus, answer, ask, assert_refused, body, bus, bus_with, crowd, emit, filter, join, page, query, request, send,
+    subscribe,
 };
 
 /// Runs a batch that must not fault; gives how many of its events were refused as too much.
@@ -102,15 +103,53 @@ fn pages_and_overviews_of_a_batch_have_a_bound_together() {
     }
 }
 
+/// Channels that are marked as having a history.
+fn marks(bus: &Bus) -> Vec<String> {
+    bus.kv().keys().filter_map(|key| key.strip_prefix("c/")).map(str::to_owned).collect()
+}
+
 #[test]
-fn a_tenant_has_a_bound_of_channels_and_an_admin_makes_room() {
+fn a_new_channel_takes_the_place_of_the_oldest_without_subscribers() {
     let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
     for number in 0..920 {
         send(&mut bus, ann, json!({"type": "x", "channel": format!("c{number}")}));
+        bus.advance_ms(1);
     }
     for number in 0..79 {
         subscribe(&mut bus, bob, &format!("s{number}"));
     }
+    // These two are the oldest; one has a subscriber, in the other something happens.
+    subscribe(&mut bus, ann, "c0");
+    send(&mut bus, ann, json!({"type": "x", "channel": "c1"}));
+    for (turn, upset) in [|_: &mut Bus| {}, Bus::sleep, Bus::crash].into_iter().enumerate() {
+        upset(&mut bus);
+        let (gone, other) = (format!("c{}", 2 + 2 * turn), format!("c{}", 3 + 2 * turn));
+        send(&mut bus, ann, json!({"type": "x", "channel": format!("new{turn}"), "data": turn}));
+        let left = marks(&bus);
+        assert!(left.len() == 920 && !left.contains(&gone) && left.contains(&other), "{turn}");
+        assert!(bus.kv().keys().all(|key| !key.starts_with(&format!("h/{gone}:"))));
+        assert_eq!(page(&mut bus, &[("channel", &format!("new{turn}"))]).0[0]["data"], turn);
+        ask(&mut bus, bob, json!({"type": "unsubscribe", "channel": format!("s{turn}")}), "unsubscribed");
+        subscribe(&mut bus, bob, &format!("t{turn}"));
+        assert_eq!(marks(&bus).len(), 920);
+        subscribe(&mut bus, bob, &format!("s{turn}"));
+        assert!(marks(&bus).len() == 919 && !marks(&bus).contains(&other));
+        ask(&mut bus, bob, json!({"type": "unsubscribe", "channel": format!("t{turn}")}), "unsubscribed");
+        send(&mut bus, ann, json!({"type": "x", "channel": other}));
+    }
+    assert!(marks(&bus).starts_with(&["c0".to_owned(), "c1".to_owned()]));
+    let (_, status) = answer(&mut bus, query(request("GET", "/status", "ann", ""), &[("detailed", "true")]));
+    assert_eq!(status["websocket"]["metrics"]["channels"].as_array().unwrap().len(), 1_000);
+}
+
+#[test]
+fn channels_with_subscribers_give_way_to_none() {
+    let mut bus = bus();
+    let members: Vec<MemberId> = (0..11).map(|number| join(&mut bus, &format!("u{number}"))).collect();
+    for number in 0..999 {
+        subscribe(&mut bus, members[number / 99], &format!("s{number}"));
+    }
+    let ann = members[10];
     for upset in [|_: &mut Bus| {}, Bus::sleep, Bus::crash] {
         upset(&mut bus);
         for kind in ["x", "subscribe"] {
@@ -121,15 +160,47 @@ fn a_tenant_has_a_bound_of_channels_and_an_admin_makes_room() {
         answer(&mut bus, body(request("POST", "/", "ann", ""), &json!({"event": "x", "channel": "new"})));
     assert_eq!((status, &refused["error"]["code"]), (413, &json!("too_large")));
     // Those that are there go on.
-    subscribe(&mut bus, ann, "c0");
-    emit(&mut bus, ann, json!({"type": "x", "channel": "c0"}));
-    emit(&mut bus, bob, json!({"type": "x", "channel": "s0"}));
-    answer(&mut bus, query(request("DELETE", "/", "root", "admin"), &[("channel", "c7")]));
+    subscribe(&mut bus, ann, "s1");
+    emit(&mut bus, ann, json!({"type": "x", "channel": "s1"}));
+    // A channel nobody wants and nothing is kept of is none.
+    ask(&mut bus, members[0], json!({"type": "unsubscribe", "channel": "s0"}), "unsubscribed");
     subscribe(&mut bus, ann, "new");
     assert_refused(&mut bus, ann, json!({"type": "x", "channel": "newer"}), "too_large");
-    // A channel nobody wants and nothing is kept of is none.
+    // One that nobody wants any more is forgotten when its place is needed.
+    emit(&mut bus, ann, json!({"type": "x", "channel": "new"}));
     ask(&mut bus, ann, json!({"type": "unsubscribe", "channel": "new"}), "unsubscribed");
     subscribe(&mut bus, ann, "newer");
+    assert_eq!(marks(&bus), ["s1"]);
+}
+
+#[test]
+fn making_room_has_a_bound_in_each_batch() {
+    let mut bus: Bus = Harness::with_settings("tenant:acme", r#"{"historyMax":5000}"#);
+    let ann = join(&mut bus, "ann");
+    for channel in ["a", "b"] {
+        for _ in 0..20 {
+            let batch = sent(&bus, ann, &json!({"type": "x", "channel": channel}), 250);
+            assert_eq!(run(&mut bus, batch).1, 0);
+        }
+    }
+    bus.advance_ms(1);
+    let fresh = |bus: &Bus, name: &str, count: usize| -> Vec<Event> {
+        let event = |number| json!({"type": "x", "channel": format!("{name}{number}")}).to_string();
+        (0..count).map(|number| bus.sent(ann, event(number))).collect()
+    };
+    for name in ["c", "d", "e", "f"] {
+        let batch = fresh(&bus, name, if name == "f" { 247 } else { 250 });
+        assert_eq!(run(&mut bus, batch).1, 0);
+    }
+    // The oldest two are as large as a history can be: one goes, then the other.
+    for left in [vec!["b"], vec![]] {
+        let batch = fresh(&bus, "g", 2);
+        assert_eq!(run(&mut bus, batch).1, left.len());
+        assert_eq!(marks(&bus).into_iter().filter(|name| name.len() == 1).collect::<Vec<_>>(), left);
+    }
+    let batch = fresh(&bus, "h", 250);
+    assert_eq!(run(&mut bus, batch).1, 0);
+    assert_eq!(marks(&bus).len(), 999);
 }
 
 #[test]

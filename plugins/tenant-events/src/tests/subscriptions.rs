@@ -127,6 +127,127 @@ fn nothing_live_comes_before_the_replay_nor_is_lost_nor_comes_twice() {
     assert_eq!(data(&frames(&send(&mut bus, ann, json!({"type": "x", "data": 8, "channel": "ideas"})), bob)), [8]);
 }
 
+fn numbered(bus: &Bus, by: MemberId, number: u64) -> hotbay_sdk::Event {
+    let kind = if number.is_multiple_of(2) { "even" } else { "odd" };
+    bus.sent(by, json!({"type": kind, "data": number}).to_string())
+}
+
+#[test]
+fn also_on_a_channel_it_is_subscribed_to_a_member_gets_the_past_first_and_nothing_twice() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "tenant", 0..5);
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2}).to_string();
+    for start in [5, 9] {
+        let batch = vec![
+            bus.sent(bob, replay.clone()),
+            numbered(&bus, ann, start),
+            numbered(&bus, ann, start + 1),
+            numbered(&bus, ann, start + 2),
+        ];
+        let outcome = bus.batch(batch);
+        let received = frames(&outcome, bob);
+        assert_eq!((&received[0]["eventType"], &received[0]["data"]["replayed"]), (&json!("subscribed"), &json!(5)));
+        // Two of the past, and all that was sent since.
+        assert_eq!(data(&received[1..]), (start - 2..start + 3).collect::<Vec<_>>());
+        assert_eq!(data(&frames(&outcome, ann)), (start..start + 3).collect::<Vec<_>>());
+        let outcome = bus.batch(vec![numbered(&bus, ann, start + 3)]);
+        assert_eq!((data(&frames(&outcome, bob)), data(&frames(&outcome, ann))), (vec![start + 3], vec![start + 3]));
+    }
+}
+
+#[test]
+fn members_that_ask_at_different_times_share_the_frames_and_each_gets_its_own_past() {
+    let (mut bus, [ann, bob, cleo]) = bus_with(["ann", "bob", "cleo"]);
+    events(&mut bus, ann, "tenant", 0..5);
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2}).to_string();
+    let batch = vec![
+        bus.sent(bob, replay.clone()),
+        numbered(&bus, ann, 5),
+        numbered(&bus, ann, 6),
+        numbered(&bus, ann, 7),
+        bus.sent(cleo, replay),
+        numbered(&bus, ann, 8),
+    ];
+    let outcome = bus.batch(batch);
+    assert_eq!(data(&frames(&outcome, bob)[1..]), [3, 4, 5, 6, 7, 8]);
+    let received = frames(&outcome, cleo);
+    // It was subscribed all the time: what came before it asked came live, and is past as well.
+    assert_eq!(data(&received[..3]), [5, 6, 7]);
+    assert_eq!(data(&received[4..]), [6, 7, 8]);
+    assert_eq!(received[3]["data"]["more"], true);
+    assert_eq!(outcome.effects.len(), 4 + 2 + 6);
+}
+
+#[test]
+fn what_is_sent_while_a_replay_waits_comes_behind_it_however_long_that_takes() {
+    let (mut bus, [ann]) = bus_with(["ann"]);
+    events(&mut bus, ann, "tenant", 0..400);
+    let members: Vec<MemberId> = crowd(&mut bus, 100, |_| None);
+    let batch = members.iter().enumerate().map(|(number, member)| {
+        let kinds = ["even".to_owned(), "odd".to_owned(), format!("t{number}")];
+        let frame = json!({"type": "subscribe", "channel": "tenant", "replay": 400, "eventTypes": kinds});
+        bus.sent(*member, frame.to_string())
+    });
+    let mut received = bus.batch(batch.collect());
+    let mut next = 400;
+    for _ in 0..3 {
+        assert_eq!(bus.timers().len(), 1, "some wait");
+        // Another instance goes on where this one was.
+        bus.sleep();
+        let outcome = bus.batch(vec![numbered(&bus, ann, next), numbered(&bus, ann, next + 1)]);
+        assert_eq!(outcome.faults, [""; 0]);
+        received.received.extend(outcome.received);
+        next += 2;
+    }
+    received.received.extend(bus.advance_ms(0).received);
+    assert!(bus.timers().is_empty());
+    for member in &members {
+        let received = frames(&received, *member);
+        assert_eq!(received[0]["eventType"], "subscribed");
+        assert_eq!(data(&received[1..]), (0..next).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn nothing_sent_while_a_replay_waits_is_forgotten_before_it_comes() {
+    let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", r#"{"historyMax":3}"#);
+    let [ann, bob] = ["ann", "bob"].map(|user| super::join(&mut bus, user));
+    events(&mut bus, ann, "tenant", 0..5);
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2}).to_string();
+    let batch = [bus.sent(bob, replay)].into_iter().chain((5..11).map(|number| numbered(&bus, ann, number)));
+    let outcome = bus.batch(batch.collect());
+    assert_eq!(data(&frames(&outcome, bob)[1..]), (5..11).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_replay_that_finds_no_room_leaves_the_subscription_that_was() {
+    let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", r#"{"interestBytesMax":10000}"#);
+    let [ann, bob, cleo] = ["ann", "bob", "cleo"].map(|user| super::join(&mut bus, user));
+    events(&mut bus, ann, "tenant", 0..2);
+    let kinds: Vec<String> = (0..40).map(|number| format!("{number:0120}")).collect();
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2, "eventTypes": kinds});
+    let large = json!({"type": "filters", "filters": {"eventTypes": kinds}});
+    let batch = vec![bus.sent(bob, replay.to_string()), bus.sent(cleo, large.to_string())];
+    assert_eq!(types(&bus.batch(batch), bob), ["error"]);
+    assert_eq!(types(&send(&mut bus, ann, json!({"type": "x"})), bob), ["x"]);
+}
+
+#[test]
+fn an_admin_changes_filters_and_forgets_histories_behind_a_replay_that_waits() {
+    let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
+    events(&mut bus, ann, "tenant", 0..3);
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2}).to_string();
+    let filters = json!({"user_id": "bob", "filters": {"eventTypes": ["odd"]}});
+    let change = super::body(super::request("PUT", "/", "root", "admin"), &filters);
+    let forget = super::query(super::request("DELETE", "/", "root", "admin"), &[("channel", "tenant")]);
+    for (request, answer) in [(change, vec!["filters_updated"]), (forget, vec![])] {
+        let batch = vec![bus.sent(bob, replay.clone()), numbered(&bus, ann, 3), hotbay_sdk::Event::Request(request)];
+        let received = types(&bus.batch(batch), bob);
+        assert_eq!((&*received[0], received.last().unwrap() == "odd"), ("subscribed", answer.is_empty()));
+        assert!(received.len() >= 3 && received.ends_with(&answer.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()));
+    }
+}
+
 #[test]
 fn what_a_member_sends_after_a_replay_is_handled_after_it() {
     let (mut bus, [ann, bob]) = bus_with(["ann", "bob"]);
@@ -186,6 +307,13 @@ fn a_replay_ends_with_the_membership_that_asked_for_it() {
     let batch = vec![bus.sent(bob, replay), bus.left(bob, LeaveReason::Disconnected, None)];
     assert_eq!(types(&bus.batch(batch), bob), [""; 0]);
     assert_eq!(bus.timers(), []);
+    // Nor does it keep a channel that is not there, or hold one back.
+    assert_eq!(audience(&send(&mut bus, ann, json!({"type": "x", "channel": "ideas"})), &bus, "x"), [0; 0]);
+    let cleo = super::join(&mut bus, "cleo");
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 3}).to_string();
+    events(&mut bus, ann, "tenant", 0..1);
+    let batch = vec![bus.sent(cleo, replay), bus.joined(cleo, None), bus.sent(ann, r#"{"type":"x"}"#)];
+    assert_eq!(types(&bus.batch(batch), cleo), ["connection", "x"]);
 }
 
 #[test]
