@@ -1,5 +1,6 @@
 //! Several operations in one message: all or nothing (`WIDGET_BATCH`), or one after another, each for itself (`SYNC_UPDATE`
-//! and its twin over HTTP). Operations with a name are done once: a repeated one is answered with its first result.
+//! and its twin over HTTP), of which there may be more. Operations with a name are done once: a repeated one is answered with
+//! its first result.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,11 +24,19 @@ struct Done<'a> {
     news: Vec<(usize, News<'a>)>,
 }
 
+/// What a `SYNC_UPDATE` or its twin made of its operations.
+pub(crate) struct Synced {
+    /// One for each operation.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// Whether a widget was changed.
+    pub(crate) changed_widgets: bool,
+}
+
 impl WidgetSync {
     /// A `WIDGET_BATCH`: all or nothing; says whether anything changed.
     pub(crate) fn batch(&mut self, channel: &mut Channel, actor: &Actor<'_>, payload: &str) -> Result<bool, Refusal> {
         let items = Items::batch(payload)?;
-        self.check_count(&items)?;
+        check_count(&items, self.settings.pending_max)?;
         let alone = self.budget.is_fresh();
         let Done { verdicts, news } = self.apply_all(channel, actor, &items).map_err(|why| {
             // What does not even fit into a batch of its own never will.
@@ -142,15 +151,15 @@ impl WidgetSync {
         self.announce(channel, actor, "WIDGET_BATCH", &payload);
     }
 
-    /// A `SYNC_UPDATE`.
+    /// A `SYNC_UPDATE`; says whether a widget was changed.
     pub(crate) fn sync_update(
         &mut self,
         channel: &mut Channel,
         actor: &Actor<'_>,
         payload: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let items = Items::sync(payload)?;
-        let verdicts = self.sync(channel, actor, &items)?;
+        let Synced { verdicts, changed_widgets } = self.sync(channel, actor, &items)?;
         let version = Dashboard::of(&mut self.dashboard, channel, &self.settings).version();
         self.answer(channel, actor, "ACK", |json| {
             json.push_str("{\"received\":true,\"version\":");
@@ -160,7 +169,7 @@ impl WidgetSync {
             write_results(json, &items, &verdicts);
             json.push('}');
         });
-        Ok(())
+        Ok(changed_widgets)
     }
 
     /// Does operations one after another, each for itself, and gives the result of each.
@@ -172,18 +181,20 @@ impl WidgetSync {
         channel: &mut Channel,
         actor: &Actor<'_>,
         items: &[Item<'_>],
-    ) -> Result<Vec<Verdict>, Refusal> {
-        self.check_count(items)?;
+    ) -> Result<Synced, Refusal> {
+        check_count(items, self.settings.queue_max)?;
         self.budget.take(1, items.len() * RESULT_BYTES)?;
-        let mut verdicts = Vec::with_capacity(items.len());
+        let mut synced = Synced { verdicts: Vec::with_capacity(items.len()), changed_widgets: false };
         for item in items {
-            let verdict = match self.first_result(channel, actor, item) {
-                Some(first) => first,
-                None => self.sync_one(channel, actor, item),
-            };
-            verdicts.push(verdict);
+            if let Some(first) = self.first_result(channel, actor, item) {
+                synced.verdicts.push(first);
+                continue;
+            }
+            let verdict = self.sync_one(channel, actor, item);
+            synced.changed_widgets |= verdict.error.is_none() && Operation::is_of_widget(&item.kind);
+            synced.verdicts.push(verdict);
         }
-        Ok(verdicts)
+        Ok(synced)
     }
 
     fn sync_one(&mut self, channel: &mut Channel, actor: &Actor<'_>, item: &Item<'_>) -> Verdict {
@@ -208,14 +219,6 @@ impl WidgetSync {
         verdict
     }
 
-    fn check_count(&self, items: &[Item<'_>]) -> Result<(), Refusal> {
-        let count_max = self.settings.pending_max;
-        if items.len() > count_max {
-            return Err(encode::too_many_pending(&format!("a message has at most {count_max}")));
-        }
-        Ok(())
-    }
-
     /// The result of an operation that was done before.
     fn first_result(&mut self, channel: &Channel, actor: &Actor<'_>, item: &Item<'_>) -> Option<Verdict> {
         let id = item.id()?;
@@ -225,6 +228,13 @@ impl WidgetSync {
     fn results(&mut self, channel: &Channel) -> &mut Results {
         Results::of(&mut self.results, channel, self.settings.operations_kept_max)
     }
+}
+
+fn check_count(items: &[Item<'_>], count_max: usize) -> Result<(), Refusal> {
+    if items.len() > count_max {
+        return Err(encode::too_many_pending(&format!("a message has at most {count_max}")));
+    }
+    Ok(())
 }
 
 /// Whether none failed.

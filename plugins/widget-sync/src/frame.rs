@@ -84,8 +84,11 @@ pub(crate) fn id_of(frame: &Payload) -> Option<&str> {
 pub(crate) struct Posting<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Cow<'a, str>,
-    #[serde(borrow, default, alias = "data")]
+    #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    /// Another name for `payload`; beside it, a field that means nothing.
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "userId")]
     user_id: Option<Text<'a>>,
     #[serde(borrow, default, rename = "toUser")]
@@ -103,7 +106,7 @@ impl<'a> Posting<'a> {
 
     /// The payload as it came; `{}` if there is none.
     pub(crate) fn payload(&self) -> &'a str {
-        self.payload.map_or("{}", RawValue::get)
+        self.payload.or(self.data).map_or("{}", RawValue::get)
     }
 
     /// In whose name the server speaks.

@@ -6,7 +6,7 @@ use hotbay_sdk::{Channel, HttpRequest, HttpResponse, Identity, Refusal, RefusalC
 
 use crate::WidgetSync;
 use crate::access;
-use crate::batches::{is_success, write_results};
+use crate::batches::{Synced, is_success, write_results};
 use crate::changes::Actor;
 use crate::encode;
 use crate::frame::Items;
@@ -54,7 +54,12 @@ impl WidgetSync {
     fn posted(&mut self, channel: &mut Channel, body: &[u8], identity: &Identity) -> Result<HttpResponse, Refusal> {
         let items = Items::posted(body)?;
         let actor = Actor { member: None, user: &identity.user, answers: None };
-        let verdicts = self.sync(channel, &actor, &items)?;
+        let message = std::str::from_utf8(body).unwrap_or("null"); // It is: it was parsed.
+        self.take_server_event(message, &actor)?;
+        let Synced { verdicts, changed_widgets } = self.sync(channel, &actor, &items)?;
+        if changed_widgets {
+            self.tell_servers(channel, &actor, "widget:updated", Some(message));
+        }
         let success = is_success(&verdicts);
         let mut body = format!("{{\"success\":{success},\"results\":");
         write_results(&mut body, &items, &verdicts);

@@ -63,6 +63,7 @@ mod publish;
 mod resolution;
 mod results;
 mod saved;
+mod servers;
 mod settings;
 mod sync;
 #[cfg(test)]
@@ -71,11 +72,11 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use hotbay_sdk::{
-    Audience, Channel, ChannelInfo, Delivery, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload,
-    Plugin, Publication, Refusal, RefusalCode, Sender, json,
+    Channel, ChannelInfo, HttpRequest, HttpResponse, Joined, Left, MemberId, Message, Payload, Plugin, Publication,
+    Refusal, RefusalCode, Sender, json,
 };
 
-use budget::{Budget, FRAME_BYTES};
+use budget::Budget;
 use changes::Actor;
 use clients::{Clients, Tally};
 use conflicts::Conflicts;
@@ -177,28 +178,24 @@ impl Plugin for WidgetSync {
         let frame = Frame::parse(&message.payload, &message.user)?;
         let actor = Actor { member: Some(message.member), user: &message.user, answers: frame.id() };
         match frame.kind() {
-            kind @ ("WIDGET_UPDATE" | "WIDGET_DELETE") => {
-                self.take_server_event(&frame, message.member)?;
-                if self.change(channel, &actor, kind, frame.payload())? {
-                    self.tell_servers(channel, &actor, "widget:updated", Some(&frame));
-                }
-                Ok(())
+            kind if Operation::is_of_widget(kind) => {
+                self.telling_servers(channel, &actor, &frame, |it, on| it.change(on, &actor, kind, frame.payload()))
             }
             "WIDGET_BATCH" => {
-                self.take_server_event(&frame, message.member)?;
-                if self.batch(channel, &actor, frame.payload())? {
-                    self.tell_servers(channel, &actor, "widget:updated", Some(&frame));
-                }
-                Ok(())
+                self.telling_servers(channel, &actor, &frame, |it, on| it.batch(on, &actor, frame.payload()))
+            }
+            "SYNC_UPDATE" => {
+                self.telling_servers(channel, &actor, &frame, |it, on| it.sync_update(on, &actor, frame.payload()))
+            }
+            "CONFLICT_RESOLVED" => {
+                self.telling_servers(channel, &actor, &frame, |it, on| it.resolve(on, &actor, frame.payload()))
             }
             kind if Operation::is_kind(kind) => self.change(channel, &actor, kind, frame.payload()).map(drop),
-            "SYNC_UPDATE" => self.sync_update(channel, &actor, frame.payload()),
             "SYNC_REQUEST" => {
                 self.sync_request(channel, &actor, frame.payload())?;
                 self.tell_servers(channel, &actor, "sync:requested", None);
                 Ok(())
             }
-            "CONFLICT_RESOLVED" => self.resolve(channel, &actor, frame.payload()),
             "PING" => {
                 self.answer(channel, &actor, "PONG", |json| json.push_str("{}"));
                 Ok(())
@@ -254,43 +251,6 @@ impl Plugin for WidgetSync {
         let last_word = why.code == RefusalCode::Closing || (frame.is_none() && why.code == RefusalCode::Forbidden);
         let answers = frame.and_then(frame::id_of);
         Some(encode::refusal(to.now_ms, &to.identity.user, answers, why, last_word).into())
-    }
-}
-
-impl WidgetSync {
-    /// Takes what telling the application servers of a frame will cost.
-    fn take_server_event(&mut self, frame: &Frame<'_>, member: MemberId) -> Result<(), Refusal> {
-        if self.listeners(member).next().is_none() {
-            return Ok(());
-        }
-        self.budget.take(1, frame.text().len() + FRAME_BYTES)
-    }
-
-    /// Tells the application servers what a client did.
-    fn tell_servers(&mut self, channel: &mut Channel, actor: &Actor<'_>, kind: &str, message: Option<&Frame<'_>>) {
-        let Some(member) = actor.member else { return };
-        let listeners: Vec<MemberId> = self.listeners(member).collect();
-        if listeners.is_empty() {
-            return;
-        }
-        let mut frame = self.envelopes.begin(channel.now_ms(), kind, actor.user, 128);
-        let json = frame.payload();
-        json.push_str("{\"clientId\":\"client-");
-        json::number(json, member);
-        json.push('"');
-        if let Some(message) = message {
-            json.push_str(",\"message\":");
-            json.push_str(message.text());
-        }
-        json.push('}');
-        self.budget.count(FRAME_BYTES);
-        channel.emit(&Audience::Only(listeners), frame.end(None), &Delivery::NORMAL);
-    }
-
-    /// The application servers that hear of what this client does.
-    fn listeners(&self, member: MemberId) -> impl Iterator<Item = MemberId> {
-        let enabled = self.settings.server_events;
-        self.clients.servers().iter().copied().filter(move |server| enabled && *server != member)
     }
 }
 

@@ -68,6 +68,11 @@ impl<'a> Operation<'a> {
         matches!(kind, "WIDGET_UPDATE" | "WIDGET_DELETE" | "LAYOUT_UPDATE" | "LAYOUT_RESTORE")
     }
 
+    /// Whether this type is that of an operation on a widget.
+    pub(crate) fn is_of_widget(kind: &str) -> bool {
+        matches!(kind, "WIDGET_UPDATE" | "WIDGET_DELETE")
+    }
+
     /// Parses the payload of an operation. Without `detect_conflicts`, `baseVersion` is ignored.
     pub(crate) fn parse(kind: &str, payload: &'a str, detect_conflicts: bool) -> Result<Self, Refusal> {
         let base = |version: Option<u64>| version.filter(|_| detect_conflicts);

@@ -81,8 +81,8 @@ impl WidgetSync {
     }
 
     /// A client's decision. It holds for the dashboard as it is now, whatever happened since: whoever decides must not lose
-    /// to whoever changes things faster.
-    pub(crate) fn resolve(&mut self, channel: &mut Channel, actor: &Actor<'_>, payload: &str) -> Result<(), Refusal> {
+    /// to whoever changes things faster. Says whether a widget was changed.
+    pub(crate) fn resolve(&mut self, channel: &mut Channel, actor: &Actor<'_>, payload: &str) -> Result<bool, Refusal> {
         let resolved: Resolved<'_> = object(payload, EXPECTED)?;
         let found = actor.member.and_then(|member| self.conflicts.find(&resolved.conflict_id, member));
         let Some((number, intent)) = found.map(|(number, conflict)| (number, conflict.intent.clone())) else {
@@ -91,6 +91,7 @@ impl WidgetSync {
         let dashboard = Dashboard::of(&mut self.dashboard, channel, &self.settings);
         let data = resolved.data.map(RawValue::get);
         let operation = decided(dashboard, channel, &intent, resolved.resolution, data)?;
+        let mut changed_widget = false;
         let version = match &operation {
             None => match &intent {
                 Intent::Update { widget, .. } | Intent::Delete { widget } => dashboard.standing(widget).version(),
@@ -99,13 +100,14 @@ impl WidgetSync {
             Some(operation) => {
                 let (kind, payload) = spell(operation);
                 let (Outcome::Applied(version) | Outcome::Clash(version)) = self.apply(channel, operation, &payload)?;
+                changed_widget = Operation::is_of_widget(kind);
                 self.announce(channel, actor, kind, &payload);
                 version
             }
         };
         self.conflicts.remove(number);
         self.acknowledge(channel, actor, version);
-        Ok(())
+        Ok(changed_widget)
     }
 
     /// The time of the next conflict, or of several, is over.

@@ -11,8 +11,10 @@ use crate::dashboard::DASHBOARD_BYTES_MAX;
 pub(crate) struct Settings {
     /// `enableConflictDetection`: whether an old `baseVersion` is a conflict. Otherwise it is ignored.
     pub(crate) detect_conflicts: bool,
-    /// `maxPendingOperations`: operations of one message, and unresolved conflicts of one client.
+    /// `maxPendingOperations`: operations of one `WIDGET_BATCH`, and unresolved conflicts of one client.
     pub(crate) pending_max: usize,
+    /// `maxQueueSize`: operations of one `SYNC_UPDATE` or `POST`. A client sends there what it could not send for a while.
+    pub(crate) queue_max: usize,
     /// `operationTimeoutMs`: how long a conflict waits for its resolution.
     pub(crate) operation_timeout_ms: u64,
     /// `heartbeatIntervalMs`: between two `PING`s.
@@ -42,6 +44,7 @@ impl Settings {
         Ok(Self {
             detect_conflicts: flag(&map, "enableConflictDetection", true)?,
             pending_max: whole(&map, "maxPendingOperations", 1..=1_000, 100)? as usize,
+            queue_max: whole(&map, "maxQueueSize", 1..=1_000, 500)? as usize,
             operation_timeout_ms: whole(&map, "operationTimeoutMs", 100..=3_600_000, 30_000)?,
             heartbeat_interval_ms: whole(&map, "heartbeatIntervalMs", 100..=3_600_000, 30_000)?,
             heartbeat_misses: whole(&map, "heartbeatMisses", 1..=100, 2)? as u32,

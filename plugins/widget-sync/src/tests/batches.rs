@@ -242,17 +242,22 @@ fn the_last_1000_results_are_kept() {
 }
 
 #[test]
-fn more_than_100_operations_are_too_many() {
+fn a_batch_has_100_operations_and_a_sync_as_many_as_a_client_queues() {
     let (mut board, [ann]) = board_with(["ann"]);
     let operations =
         |count: usize| -> Vec<Value> { (0..count).map(|n| set(Some(&n.to_string()), "a", json!({"n": n}))).collect() };
-    for kind in ["WIDGET_BATCH", "SYNC_UPDATE"] {
-        refuses(&mut board, ann, "ann", kind, batch(operations(101)), "too_many_pending");
+    for (kind, count) in [("WIDGET_BATCH", 100), ("SYNC_UPDATE", 500)] {
+        refuses(&mut board, ann, "ann", kind, batch(operations(count + 1)), "too_many_pending");
+        let (mut board, [ann]) = board_with(["ann"]);
+        ack(&mut board, ann, "ann", kind, batch(operations(count)));
+        assert_eq!(snapshot(&mut board, ann, "ann")["widgets"]["a"]["version"], count);
     }
-    ack(&mut board, ann, "ann", "WIDGET_BATCH", batch(operations(100)));
-    let (mut board, [ann]) = with_settings(r#"{"maxPendingOperations":2}"#, ["ann"]);
-    refuses(&mut board, ann, "ann", "SYNC_UPDATE", batch(operations(3)), "too_many_pending");
-    ack(&mut board, ann, "ann", "SYNC_UPDATE", batch(operations(2)));
+    let settings = r#"{"maxPendingOperations":2,"maxQueueSize":3}"#;
+    for (kind, count) in [("WIDGET_BATCH", 2), ("SYNC_UPDATE", 3)] {
+        let (mut board, [ann]) = with_settings(settings, ["ann"]);
+        refuses(&mut board, ann, "ann", kind, batch(operations(count + 1)), "too_many_pending");
+        ack(&mut board, ann, "ann", kind, batch(operations(count)));
+    }
 }
 
 #[test]

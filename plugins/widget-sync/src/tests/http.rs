@@ -85,12 +85,28 @@ fn posted_operations_are_done_and_reach_all_sockets() {
 }
 
 #[test]
+fn a_whole_queue_of_a_client_is_posted_at_once() {
+    let (mut board, [ann]) = board_with(["ann"]);
+    let operations: Vec<Value> = (0..500)
+        .map(|n| json!({"operationId": n, "type": "WIDGET_UPDATE", "payload": {"widgetId": format!("w{n}"), "data": {"n": n}}}))
+        .collect();
+    let body = json!({"type": "SYNC", "operations": operations}).to_string();
+    for _ in 0..2 {
+        let (status, answer) = request(&mut board, "POST", "/", &body);
+        assert_eq!((status, &answer["success"]), (200, &json!(true)));
+        assert_eq!(answer["results"].as_array().unwrap().len(), 500);
+        assert_eq!(snapshot(&mut board, ann, "ann")["version"], 500);
+        board.crash();
+    }
+}
+
+#[test]
 fn bad_bodies_are_refused_and_change_nothing() {
     let (mut board, [ann]) = board_with(["ann"]);
     ack(&mut board, ann, "ann", "WIDGET_UPDATE", json!({"widgetId": "a", "data": {}}));
     let before = (board.kv(), board.log());
     let op = r#"{"operationId":"o","type":"WIDGET_UPDATE","payload":{"widgetId":"a","data":{"x":1}}}"#;
-    let many = format!(r#"{{"type":"SYNC","operations":[{}]}}"#, vec![op; 101].join(","));
+    let many = format!(r#"{{"type":"SYNC","operations":[{}]}}"#, vec![op; 501].join(","));
     let deep = format!(r#"{{"type":"SYNC","operations":[{op}],"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
     let cases = [
         "",
@@ -117,7 +133,7 @@ fn bad_bodies_are_refused_and_change_nothing() {
         assert!(answer["error"].is_string());
     }
     let (_, answer) = request(&mut board, "POST", "/", &many);
-    assert_eq!(answer["error"], "too_many_pending: a message has at most 100");
+    assert_eq!(answer["error"], "too_many_pending: a message has at most 500");
     let not_utf8 = HttpRequest { body: vec![0xFF], identity: Some(identity("web")), ..HttpRequest::new("POST", "/") };
     assert_eq!(board.request_with(not_utf8).responses()[0].status, 400);
     assert!((board.kv(), board.log()) == before);

@@ -1,7 +1,7 @@
 //! What application servers publish, and what they are told.
 
 use hotbay_sdk::harness::Outcome;
-use hotbay_sdk::{Identity, MemberId, RefusalCode};
+use hotbay_sdk::{HttpRequest, Identity, MemberId, RefusalCode};
 use serde_json::{Value, json};
 
 use super::{Board, ack, board_with, frame, frames, identity, join, kinds, only, send, snapshot, with_settings};
@@ -141,6 +141,69 @@ fn servers_on_the_dashboard_hear_what_clients_do() {
         json!({"operations": [{"type": "WIDGET_UPDATE", "payload": payload}]}),
     );
     assert_eq!(kinds(&outcome, server), ["WIDGET_BATCH", "widget:updated"]);
+}
+
+#[test]
+fn servers_hear_of_a_changed_widget_whichever_way_it_was_changed() {
+    let (mut board, [ann, bob]) = with_settings(r#"{"serverEvents":true}"#, ["ann", "bob"]);
+    let server = join_server(&mut board, "app");
+    let told = |outcome: &Outcome, kinds_before: &[&str], client: &Value, message: &str| {
+        let kinds = kinds(outcome, server);
+        assert_eq!(kinds, [kinds_before, &["widget:updated"]].concat());
+        let event = frames(outcome, server).pop().unwrap();
+        let message: Value = serde_json::from_str(message).unwrap();
+        assert_eq!(event["payload"], json!({"clientId": client, "message": message}));
+        assert!(frames(outcome, bob).iter().all(|frame| frame["type"] != "widget:updated"));
+    };
+    let update =
+        |id: &str| json!({"operationId": id, "type": "WIDGET_UPDATE", "payload": {"widgetId": "a", "data": {"x": 1}}});
+    let client = json!(format!("client-{ann}"));
+
+    let sync = frame("ann", "SYNC_UPDATE", &json!({"operations": [update("1"), update("2")]}));
+    told(&board.message(ann, &*sync), &["WIDGET_UPDATE", "WIDGET_UPDATE"], &client, &sync);
+    // Repeated, refused, or of the layout: no widget was changed.
+    assert_eq!(kinds(&board.message(ann, &*sync), server), [""; 0]);
+    let layout = json!({"operationId": "3", "type": "LAYOUT_UPDATE", "payload": {"layout": []}});
+    let none = json!({"operationId": "4", "type": "WIDGET_DELETE", "payload": {"widgetId": "none"}});
+    let outcome = send(&mut board, ann, "ann", "SYNC_UPDATE", json!({"operations": [layout, none]}));
+    assert_eq!(kinds(&outcome, server), ["LAYOUT_UPDATE"]);
+
+    let post = |board: &mut Board, body: &str| {
+        board.request_with(HttpRequest {
+            body: body.as_bytes().to_vec(),
+            identity: Some(identity("ann")),
+            ..HttpRequest::new("POST", "/")
+        })
+    };
+    let body = json!({"type": "SYNC", "operations": [update("5")]}).to_string();
+    told(&post(&mut board, &body), &["WIDGET_UPDATE"], &Value::Null, &body);
+    assert_eq!(kinds(&post(&mut board, &body), server), [""; 0]);
+
+    for (resolution, changes) in [("client", true), ("server", false)] {
+        let outdated = json!({"widgetId": "a", "data": {"x": 2}, "baseVersion": 1});
+        let outcome = send(&mut board, ann, "ann", "WIDGET_UPDATE", outdated);
+        assert_eq!(kinds(&outcome, server), [""; 0]);
+        let id = only(&outcome, ann)["payload"]["conflictId"].clone();
+        let decision = frame("ann", "CONFLICT_RESOLVED", &json!({"conflictId": id, "resolution": resolution}));
+        let outcome = board.message(ann, &*decision);
+        if changes {
+            told(&outcome, &["WIDGET_UPDATE"], &client, &decision);
+        } else {
+            assert_eq!(kinds(&outcome, server), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_servers_payload_may_be_called_data_and_both_is_no_mistake() {
+    let (mut board, [ann]) = board_with(["ann"]);
+    for (body, payload) in [
+        (json!({"type": "N", "data": 1}), json!(1)),
+        (json!({"type": "N", "payload": 2, "data": 1}), json!(2)),
+        (json!({"type": "N", "payload": null, "data": 1}), json!(1)),
+    ] {
+        assert_eq!(only(&publish(&mut board, &body), ann)["payload"], payload, "{body}");
+    }
 }
 
 #[test]
