@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::AuthError;
+use super::Stated;
 use super::gate::Policy;
 use crate::limits::NAME_PART_BYTES_MAX;
 use crate::protocol::identity::{Identity, scalar};
@@ -30,6 +31,10 @@ pub(super) fn from_claims(
     }
 
     let tenant = match policy.tenant_claims.iter().find(present) {
+        // Who must say which tenant it is of must have it from its token, too.
+        None if policy.must_state.contains(&Stated::Tenant) => {
+            return Err(AuthError::Claim { name: policy.tenant_claims.join("\" or \""), problem: "is missing" });
+        }
         None => policy.tenant.clone(),
         Some(name) => {
             let tenant = scalar(claims, name).ok_or_else(|| claim(name, "must be a string or a whole number"))?;

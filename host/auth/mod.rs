@@ -14,7 +14,7 @@ mod token;
 pub use error::AuthError;
 pub use gate::{AuthMode, Gate, Keys, Policy};
 pub use key::{Algorithm, Key, KeyError, KeyRules, PublicKey, Secret};
-pub use request::TokenSource;
+pub use request::{TokenSource, is_listed};
 pub use stated::{Stated, StatedSource, Wish};
 pub use token::sign;
 

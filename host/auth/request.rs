@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, de};
 use super::AuthError;
 use crate::protocol::query::Query;
 
+/// How a page stands to what it asks (Fetch Metadata, W3C); pages cannot set it.
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Before a token in `Sec-WebSocket-Protocol`.
 const SUBPROTOCOL_PREFIX: &str = "bearer.";
 
@@ -35,17 +37,25 @@ impl TokenSource {
     pub(super) fn find<'r>(&self, request: &'r Parts) -> Result<Option<Cow<'r, str>>, AuthError> {
         match self {
             Self::Header => single(texts(&request.headers, &AUTHORIZATION).filter_map(bearer).map(Cow::Borrowed)),
-            Self::Query(name) => {
-                let query = Query::of(&request.uri);
-                let values = query.iter().filter(|(found, value)| found == name && !value.is_empty());
-                single(values.map(|(_, value)| Cow::Owned(value.to_owned())))
-            }
-            Self::Cookie(name) => single(cookies(&request.headers, name).map(Cow::Borrowed)),
+            Self::Query(name) => in_query(request, name),
+            Self::Cookie(name) => in_cookies(request, name),
             Self::Subprotocol => single(
                 offered(&request.headers).filter_map(|offer| offer.strip_prefix(SUBPROTOCOL_PREFIX)).map(Cow::Borrowed),
             ),
         }
     }
+}
+
+/// The value of a query parameter that is not empty, if it has only one.
+pub(super) fn in_query<'r>(request: &'r Parts, name: &str) -> Result<Option<Cow<'r, str>>, AuthError> {
+    let query = Query::of(&request.uri);
+    let values = query.iter().filter(|(found, value)| *found == name && !value.is_empty());
+    single(values.map(|(_, value)| Cow::Owned(value.to_owned())))
+}
+
+/// The same of a cookie.
+pub(super) fn in_cookies<'r>(request: &'r Parts, name: &str) -> Result<Option<Cow<'r, str>>, AuthError> {
+    single(cookies(&request.headers, name).map(Cow::Borrowed))
 }
 
 pub(super) fn single<'r>(mut tokens: impl Iterator<Item = Cow<'r, str>>) -> Result<Option<Cow<'r, str>>, AuthError> {
@@ -71,7 +81,7 @@ fn bearer(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
+fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let pairs =
         texts(headers, &COOKIE).flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs
@@ -103,11 +113,27 @@ pub(super) fn subprotocol<'r>(headers: &'r HeaderMap, known: &[String]) -> Optio
 pub(super) fn origin_allowed(headers: &HeaderMap, allowed: Option<&[String]>, cookie: bool) -> bool {
     let origin = texts(headers, &ORIGIN).next();
     match (origin, allowed) {
-        (Some(origin), Some(list)) => list.iter().any(|entry| entry == "*" || entry.eq_ignore_ascii_case(origin)),
+        (Some(origin), Some(list)) => is_listed(origin, list),
         (Some(origin), None) => !cookie || same_host(origin, texts(headers, &HOST).next()),
-        // A cookie without an origin comes from no browser's WebSocket; who has the token can send it as a header.
-        (None, _) => !cookie && !headers.contains_key(ORIGIN),
+        (None, _) if headers.contains_key(ORIGIN) => false,
+        (None, _) if !cookie => true,
+        // Browsers name no origin when a page asks its own host, but say that it is so. Who else has the token can send it as a header.
+        (None, list) => {
+            texts(headers, &SEC_FETCH_SITE).eq(["same-origin"])
+                && list.is_none_or(|list| is_own_host_listed(headers, list))
+        }
     }
+}
+
+/// Whether pages of the host that the request is for are on a list of origins.
+fn is_own_host_listed(headers: &HeaderMap, list: &[String]) -> bool {
+    let Some(host) = texts(headers, &HOST).next() else { return false };
+    ["https", "http"].iter().any(|scheme| is_listed(&format!("{scheme}://{host}"), list))
+}
+
+/// Whether an origin is on a list; `*` lists every origin.
+pub fn is_listed(origin: &str, list: &[String]) -> bool {
+    list.iter().any(|entry| entry == "*" || entry.eq_ignore_ascii_case(origin))
 }
 
 fn same_host(origin: &str, host: Option<&str>) -> bool {

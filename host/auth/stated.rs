@@ -10,12 +10,11 @@ use http::HeaderName;
 use http::request::Parts;
 use serde::{Deserialize, Deserializer, de};
 
-use super::request::{cookies, header_values, single};
+use super::request::{header_values, in_cookies, in_query, single};
 use super::{AuthError, Gate, TokenSource};
 use crate::limits::NAME_PART_BYTES_MAX;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::check_part;
-use crate::protocol::query::Query;
 
 /// A place where a request may say who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,11 +107,13 @@ impl Gate {
 
     fn believe_query(&self, request: &Parts, wish: Wish) -> Result<Identity, AuthError> {
         let policy = self.policy();
-        self.check_origin(request, false)?;
         let tenant = first(&policy.stated_tenant, request, wish)?;
         let (tenant_source, tenant) = tenant.ok_or_else(|| not_stated(&policy.stated_tenant, wish))?;
         let user = first(&policy.stated_user, request, wish)?;
         let (user_source, user) = user.ok_or_else(|| not_stated(&policy.stated_user, wish))?;
+        // Browsers send cookies for pages of other sites, too.
+        let cookie = [tenant_source, user_source].iter().any(|source| matches!(source, StatedSource::Cookie(_)));
+        self.check_origin(request, cookie)?;
         check_part("tenant", &tenant).map_err(|_| AuthError::NoName { place: tenant_source.to_string() })?;
         plain(&tenant, &user, user_source)
     }
@@ -157,15 +158,11 @@ impl StatedSource {
     /// What the request says here. Empty is nothing.
     fn find<'r>(&self, request: &'r Parts) -> Result<Option<Cow<'r, str>>, AuthError> {
         match self {
-            Self::Query(name) => {
-                let query = Query::of(&request.uri);
-                let values = query.iter().filter(|(found, value)| found == name && !value.is_empty());
-                single(values.map(|(_, value)| Cow::Owned(value.to_owned())))
-            }
+            Self::Query(name) => in_query(request, name),
             Self::Header(name) => {
                 single(header_values(&request.headers, name).filter(|value| !value.is_empty()).map(Cow::Borrowed))
             }
-            Self::Cookie(name) => single(cookies(&request.headers, name).map(Cow::Borrowed)),
+            Self::Cookie(name) => in_cookies(request, name),
             Self::Bearer => TokenSource::Header.find(request),
         }
     }

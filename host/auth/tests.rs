@@ -429,6 +429,49 @@ fn a_cookie_counts_only_from_pages_of_this_host_or_the_list() {
     assert_eq!(AuthError::Origin.http_status(), 403);
 }
 
+/// Browsers send no origin with a page's GET to its own host, but say where the page stands.
+#[test]
+fn a_cookie_counts_for_what_a_page_asks_its_own_host() {
+    let token = format!("s={}", hs256(claims()));
+    let own = vec!["https://chat.example".to_owned()];
+    let other = vec!["https://app.example".to_owned()];
+    let from = |site: &str, list: Option<&[String]>| {
+        let gate = gate_with(vec![hs_key(KeyRules::default())], sources(&["cookie:s"]), list);
+        let headers = [("cookie", token.as_str()), ("host", "chat.example"), ("sec-fetch-site", site)];
+        gate.authenticate(&request("/stats", &headers), Wish::Response, NOW_MS)
+            .map(|identity| identity.user().to_owned())
+    };
+
+    assert_eq!(from("same-origin", None), Ok("ada".to_owned()));
+    assert_eq!(from("same-origin", Some(&own)), Ok("ada".to_owned()));
+    assert_eq!(from("same-origin", Some(&other)), Err(AuthError::Origin));
+    for site in ["cross-site", "same-site", "none", ""] {
+        assert_eq!(from(site, None), Err(AuthError::Origin), "{site}");
+    }
+}
+
+/// Who must say its tenant must have it from its token: `default` is nobody's guess.
+#[test]
+fn a_token_without_a_tenant_is_refused_where_the_tenant_must_be_stated() {
+    let policy = Policy {
+        tenant_claims: vec!["tenantId".to_owned(), "tenant".to_owned()],
+        stated_tenant: vec![StatedSource::Query("tenant_id".to_owned())],
+        must_state: vec![Stated::Tenant],
+        ..Policy::default()
+    };
+    let gate = gate_with(vec![hs_key(KeyRules::default())], policy, None);
+    let tenant = |value: Value| {
+        gate.verify(&hs256(with(json!({ "tenant": value }))), NOW_MS).map(|identity| identity.tenant().to_owned())
+    };
+
+    assert_eq!(tenant(json!("acme")), Ok("acme".to_owned()));
+    let error = tenant(Value::Null).unwrap_err();
+    assert_eq!(
+        (error.http_status(), error.to_string().as_str()),
+        (401, "the token's claim \"tenantId\\\" or \\\"tenant\" is missing")
+    );
+}
+
 #[test]
 fn a_list_of_origins_binds_browsers_and_leaves_other_clients_alone() {
     let bearer = format!("Bearer {}", hs256(claims()));

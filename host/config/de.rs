@@ -40,8 +40,14 @@ pub(super) fn deserialize<T: DeserializeOwned>(tree: &Node, errors: &mut Vec<Con
                 unknown
             }
             Problem::Value(reason) => {
-                // What stands in place of a key's table may be its secret.
-                let secret = path.0.len() <= 2 && path.0.first() == Some(&Step::Key("key".to_owned()));
+                // What stands in place of a table may be the secret that belongs into it.
+                let secret = match path.0.as_slice() {
+                    [Step::Key(table), ..] if table == "key" => path.0.len() <= 2,
+                    [Step::Key(table), rest @ ..] if table == "datasource" => {
+                        rest.len() <= 1 || rest.get(1) == Some(&Step::Key("url".to_owned()))
+                    }
+                    _ => false,
+                };
                 let value = rest.get(&path).filter(|_| !secret).map(Node::shown);
                 errors.push(ConfigError::Value {
                     origin: rest.locate(&path).clone(),

@@ -1,6 +1,6 @@
 //! What a mount is: a path bound to a plugin. Types as they are read from `[mount.NAME]`, and what they become.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -110,6 +110,13 @@ pub(super) struct MountSettings {
     pub(super) http: Vec<HttpRoute>,
 }
 
+impl MountSettings {
+    /// The paths below which its HTTP routes lie.
+    pub(super) fn http_paths(&self) -> MountPaths {
+        self.http_path.clone().map_or_else(|| self.path.clone(), MountPaths::from)
+    }
+}
+
 /// Query parameters a request must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -125,6 +132,24 @@ impl RequiredQuery {
     pub fn matches(&self, query: &Query) -> bool {
         let has = |name: &String| query.get(name).is_some();
         self.all.iter().all(has) && (self.any.is_empty() || self.any.iter().any(has))
+    }
+
+    /// Whether requests can be told apart by what the two require.
+    pub fn differs(&self, other: &Self) -> bool {
+        self.normal() != other.normal()
+    }
+
+    /// What is required, in order; one of one is all.
+    fn normal(&self) -> (BTreeSet<&String>, BTreeSet<&String>) {
+        match self.any.as_slice() {
+            [only] => (self.all.iter().chain([only]).collect(), BTreeSet::new()),
+            any => (self.all.iter().collect(), any.iter().collect()),
+        }
+    }
+
+    /// How many parameters a request must have: of mounts on one path, the one that asks for more counts first.
+    pub fn count(&self) -> usize {
+        self.all.len() + usize::from(!self.any.is_empty())
     }
 }
 

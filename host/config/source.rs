@@ -190,7 +190,7 @@ fn dotted(text: &str) -> Option<Vec<String>> {
     Some(keys)
 }
 
-/// The path a variable names. Names of mounts, plugins, keys and settings are found whatever their case, and with `_`
+/// The path a variable names. Names of mounts, plugins, keys, datasources and settings are found whatever their case, and with `_`
 /// for the characters a variable cannot have; variables set what is there and make no new mounts or plugins.
 fn variable_path(tree: &Node, name: &str, origin: &Origin) -> Result<Vec<String>, ConfigError> {
     if name == "LOG" {
@@ -201,7 +201,7 @@ fn variable_path(tree: &Node, name: &str, origin: &Origin) -> Result<Vec<String>
     for part in name.split("__") {
         let found = node.and_then(|table| table.keys().find(|key| as_variable(key) == part));
         let key = found.map_or_else(|| part.to_ascii_lowercase(), str::to_owned);
-        let names_thing = path.len() == 1 && ["mount", "plugin", "key"].contains(&path[0].as_str());
+        let names_thing = path.len() == 1 && ["mount", "plugin", "key", "datasource"].contains(&path[0].as_str());
         if found.is_none() && names_thing && (path[0].as_str(), key.as_str()) != ("key", "default") {
             let parent = KeyPath::new(path.iter().map(String::as_str));
             let hint = nearest_key(&parent, &key, node.into_iter().flat_map(Node::keys), origin);

@@ -181,7 +181,12 @@ impl MountPath {
 
     /// How many of the segments are placeholders: the fewer, the closer a match.
     pub fn values(&self) -> usize {
-        self.segments.iter().filter(|segment| matches!(segment, Segment::Value(_))).count()
+        self.segments.len() - self.literals()
+    }
+
+    /// How many are not: the more, the closer.
+    pub fn literals(&self) -> usize {
+        self.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_))).count()
     }
 }
 

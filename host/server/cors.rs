@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
+use crate::auth;
 use crate::server::doors::Match;
 
 /// How long a browser may remember the answer to a preflight, in seconds.
@@ -13,8 +14,7 @@ const MAX_AGE_S: &str = "600";
 fn allowed(found: &Match<'_>, headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let list = found.mount.config.origins.as_deref()?;
-    let listed = list.iter().any(|entry| entry == "*" || entry.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
-    listed.then(|| origin.clone())
+    auth::is_listed(origin.to_str().ok()?, list).then(|| origin.clone())
 }
 
 /// Answers a preflight request, if this is one and its origin is listed.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 
 use crate::config::HttpRoute;
+use crate::connection::handshake;
 use crate::protocol::identity::Identity;
 use crate::protocol::path::{MountPath, PathValues};
 use crate::protocol::query::Query;
@@ -16,6 +17,7 @@ use crate::server::MountPoint;
 pub struct Door {
     mount: Arc<MountPoint>,
     path: MountPath,
+    /// Where sockets come in.
     endpoint: String,
     /// Whether sockets come in here.
     sockets: bool,
@@ -26,29 +28,39 @@ pub struct Door {
 }
 
 impl Door {
+    fn takes_sockets_at(&self, rest: &str) -> bool {
+        self.sockets && rest == "/"
+    }
+
+    fn has_route_at(&self, rest: &str) -> bool {
+        self.requests && self.mount.config.http.iter().any(|route| fits(route, rest))
+    }
+
     /// Whether it is at `/`.
     pub(super) fn is_root(&self) -> bool {
         self.path.matches("/").is_some()
     }
 }
 
-/// All doors, in the order in which they are tried: literal paths before placeholders, more required parameters before fewer.
+/// All doors, in the order in which they are tried, the closest first: those with more literal segments, then those with fewer
+/// placeholders, then those with more required parameters.
 pub fn doors(mounts: &[Arc<MountPoint>]) -> Vec<Door> {
     let mut doors = Vec::new();
     for mount in mounts {
         let config = &mount.config;
-        let door = |path: &MountPath, sockets, requests| {
-            let endpoint = path.to_string();
+        let door = |path: &MountPath, endpoint: &MountPath, sockets, requests| {
+            let endpoint = endpoint.to_string();
             let anonymous = mount.gate.anonymous().map(|anonymous| anonymous.by(&endpoint));
             Door { mount: Arc::clone(mount), path: path.clone(), endpoint, sockets, requests, anonymous }
         };
-        doors.extend(config.paths.iter().map(|path| door(path, true, config.http_path.is_none())));
-        doors.extend(config.http_path.iter().map(|path| door(path, false, true)));
+        doors.extend(config.paths.iter().map(|path| door(path, path, true, config.http_path.is_none())));
+        // Who asks there where to connect is told the mount's first path.
+        let separate = config.http_path.iter().zip(config.paths.iter().next());
+        doors.extend(separate.map(|(path, endpoint)| door(path, endpoint, false, true)));
     }
     doors.sort_by_key(|door| {
-        let required = &door.mount.config.required_query;
-        let required = if door.sockets { required.all.len() + usize::from(!required.any.is_empty()) } else { 0 };
-        (door.path.values(), Reverse(required))
+        let required = if door.sockets { door.mount.config.required_query.count() } else { 0 };
+        (Reverse(door.path.literals()), door.path.values(), Reverse(required))
     });
     doors
 }
@@ -63,23 +75,33 @@ pub(super) struct Match<'a> {
     pub(super) query: Query,
 }
 
-/// The first door that fits; below its path it does if one of the mount's routes does.
+/// The first door that fits: for an upgrade one where sockets come in, for other requests one with a route for them, and if there is
+/// none, any.
 pub(super) fn find<'a>(doors: &'a [Door], parts: &'a Parts) -> Option<Match<'a>> {
     let query = Query::of(&parts.uri);
-    doors.iter().find_map(|door| {
-        let (path, rest) = door.path.matches_start(parts.uri.path())?;
-        let config = &door.mount.config;
-        let routed = door.requests && config.http.iter().any(|route| fits(route, rest));
-        let query_fits = !door.sockets || config.required_query.matches(&query);
-        let here = query_fits && (routed || (door.sockets && rest == "/"));
-        here.then(|| Match { door, mount: &door.mount, path, rest, query: query.clone() })
-    })
+    let fitting = |wanted: fn(&Door, &str) -> bool| {
+        doors.iter().find_map(|door| {
+            let (path, rest) = door.path.matches_start(parts.uri.path())?;
+            let query_fits = !door.sockets || door.mount.config.required_query.matches(&query);
+            (query_fits && wanted(door, rest)).then(|| Match {
+                door,
+                mount: &door.mount,
+                path,
+                rest,
+                query: query.clone(),
+            })
+        })
+    };
+    let (socket, route): (fn(&Door, &str) -> bool, fn(&Door, &str) -> bool) =
+        (Door::takes_sockets_at, Door::has_route_at);
+    let (first, then) = if handshake::is_upgrade(parts) { (socket, route) } else { (route, socket) };
+    fitting(first).or_else(|| fitting(then))
 }
 
 impl<'a> Match<'a> {
     /// Whether this is where sockets come in.
     pub(super) fn is_endpoint(&self) -> bool {
-        self.door.sockets && self.rest == "/"
+        self.door.takes_sockets_at(self.rest)
     }
 
     /// The route for a request, and all methods the path answers.

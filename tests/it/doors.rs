@@ -176,3 +176,47 @@ async fn listed_origins_may_read_answers() {
     let foreign = [("origin", "https://evil.example"), ("access-control-request-method", "PUT")];
     assert_eq!(http::send("OPTIONS", &things, &foreign, String::new()).await.status, 405);
 }
+
+/// Law: of mounts that fit a request the closest takes it, whatever they are called.
+#[tokio::test]
+async fn the_closest_mount_takes_a_request_and_sockets_come_before_routes() {
+    let root = "channel = \"fixture:root\"\n[[mount.fixture.http]]\npath = \"/*\"\nmethods = [\"GET\"]\nchannel = \"fixture:root\"\nauth = \"none\"";
+    let component = crate::support::component("relay").display().to_string();
+    let closer = format!(
+        "[plugin.relay]\npath = \"{component}\"\n[mount.zz]\npath = \"/api/ws\"\nhttp_path = \"/api/ws\"\nplugin = \"relay\"\nchannel = \"relay:{{user}}\"\nauth.tokens = [\"query:token\"]\n[[mount.zz.http]]\npath = \"/\"\nchannel = \"relay:http\"\n"
+    );
+    let broker = Setup::fixture_mount(root).replace("path = \"/ws\"", "path = \"/\"").and(&closer).start();
+
+    let mut client = broker.connect("/api/ws", "ann").await;
+    client.send_text("endpoint").await;
+    client.close().await;
+    let below = http::get(&broker.http("/api/other"), &[]).await;
+    assert!(below.status == 200 && below.text.starts_with("GET /api/other"), "{} {}", below.status, below.text);
+    let closest = http::get(&broker.http("/api/ws"), &[]).await;
+    assert_eq!(closest.status, 401, "the closer mount asks for a token: {}", closest.text);
+}
+
+/// Law: of mounts on one path the one that asks for more of the query takes what has it.
+#[tokio::test]
+async fn mounts_on_one_path_are_told_apart_by_the_query() {
+    let component = crate::support::component("fixture").display().to_string();
+    let mut config = format!("listen = \"127.0.0.1:0\"\n[key.default]\nalgorithm = \"HS256\"\nsecret_env = [\"JWT_SECRET\"]\n[plugin.fixture]\npath = \"{component}\"\ngrants = [\"kv\", \"log\", \"logging\", \"sql\", \"stats\"]\n");
+    for (name, path, query) in [
+        ("a-open", "/{x}", ""),
+        ("b-rest", "/ws", ""),
+        ("c-any", "/ws", "required_query = { any = [\"t\", \"u\"] }"),
+        ("d-all", "/ws", "required_query = { all = [\"t\", \"u\"] }"),
+    ] {
+        let lines = format!(
+            "[mount.{name}]\npath = \"{path}\"\nplugin = \"fixture\"\nchannel = \"{name}:{{user}}\"\nauth.tokens = [\"query:token\"]\n{query}\n"
+        );
+        config.push_str(&lines);
+    }
+    let broker = Setup::config(&config).start();
+
+    for (path, mount) in [("/ws", "b-rest"), ("/ws?u=1", "c-any"), ("/ws?t&u=1", "d-all"), ("/wss?u=1", "a-open")] {
+        let mut client = broker.connect(path, "ann").await;
+        client.send_text("channel").await;
+        assert_eq!(client.text().await, format!("channel {mount}:ann"), "{path}");
+    }
+}

@@ -67,6 +67,13 @@ impl Setup {
         self
     }
 
+    /// Adds lines to the configuration.
+    pub fn and(mut self, lines: &str) -> Self {
+        self.config.push('\n');
+        self.config.push_str(lines);
+        self
+    }
+
     /// Any configuration; `listen` and the data folder are set by flags.
     pub fn config(config: &str) -> Self {
         let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);

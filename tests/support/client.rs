@@ -129,11 +129,31 @@ impl Client {
         self.until(|message| message["type"] == kind).await
     }
 
-    /// The close code, after whatever messages come before it; `None` if it ended without.
-    pub async fn close_code(&mut self) -> Option<u16> {
+    /// Code and reason of the close, after whatever messages come before it; `None` if it ended without.
+    pub async fn closed(&mut self) -> Option<(u16, String)> {
         loop {
             if let Err(close) = self.next_or_close().await {
-                return close.map(|close| close.code.into());
+                return close.map(|close| (close.code.into(), close.reason.to_string()));
+            }
+        }
+    }
+
+    /// The code alone.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        self.closed().await.map(|(code, _)| code)
+    }
+
+    /// Sends this so many times, or until the connection ends.
+    pub async fn flood(&mut self, message: &Value, times: usize) {
+        self.flood_text(&message.to_string(), times).await;
+    }
+
+    /// The same with text.
+    pub async fn flood_text(&mut self, text: &str, times: usize) {
+        for _ in 0..times {
+            let sent = tokio::time::timeout(DEADLINE, self.socket.send(Message::text(text))).await;
+            if sent.expect("room in time").is_err() {
+                break;
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Checks of mounts, one by one and against each other.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -8,7 +7,7 @@ use http::{HeaderName, Uri};
 
 use super::Check;
 use super::limits::DURATION_MS_MAX;
-use crate::auth::{AuthMode, Policy, Stated, TokenSource};
+use crate::auth::{AuthMode, Policy, Stated, StatedSource, TokenSource};
 use crate::config::mount::{HttpRoute, Mount, MountSettings, RouteAuth};
 use crate::config::tree::KeyPath;
 use crate::protocol::name::{ChannelPattern, check_part};
@@ -55,33 +54,38 @@ impl Check<'_> {
             let channels = texts.iter().filter_map(|text| ChannelPattern::parse(text).ok()).collect();
             mounts.push((finish(name, mount, channels), texts));
         }
-        let mut mounts: Vec<Mount> = mounts.into_iter().map(|(mount, _)| mount).collect();
-        // The closest first: literal paths before placeholders, more required parameters before fewer.
-        mounts.sort_by_key(|mount| {
-            let required = mount.required_query.all.len() + usize::from(!mount.required_query.any.is_empty());
-            (mount.paths.iter().map(MountPath::values).min(), Reverse(required))
-        });
-        mounts
+        mounts.into_iter().map(|(mount, _)| mount).collect()
     }
 
     /// Two mounts that no request could tell apart.
     fn duplicates(&mut self, settings: &BTreeMap<String, MountSettings>) {
-        let sorted = |names: &[String]| {
-            let mut names = names.to_vec();
-            names.sort();
-            names
-        };
         for (index, (name, mount)) in settings.iter().enumerate() {
-            let twin = settings.iter().take(index).find(|(_, other)| {
-                other.path.iter().any(|path| mount.path.iter().any(|own| path.same_shape(own)))
-                    && sorted(&other.required_query.all) == sorted(&mount.required_query.all)
-                    && sorted(&other.required_query.any) == sorted(&mount.required_query.any)
-            });
-            if let Some((twin, _)) = twin {
-                let reason = format!(
-                    "mount.{twin} has the same path; two mounts may share it only with different required_query"
-                );
-                self.refuse(&KeyPath::new(["mount", name, "path"]), reason);
+            for (twin, other) in settings.iter().take(index) {
+                let told_apart = mount.required_query.differs(&other.required_query);
+                if meet(&mount.path, &other.path) && !told_apart {
+                    let reason = format!(
+                        "mount.{twin} has the same path; two mounts may share it only with different required_query"
+                    );
+                    self.refuse(&KeyPath::new(["mount", name, "path"]), reason);
+                    continue;
+                }
+                // Where no sockets come in, the query tells nobody apart.
+                let told_apart = told_apart && mount.http_path.is_none() && other.http_path.is_none();
+                let same = |route: &&HttpRoute| {
+                    let method = |method| route.methods.contains(method);
+                    other.http.iter().any(|theirs| theirs.path == route.path && theirs.methods.iter().any(method))
+                };
+                if !told_apart
+                    && meet(&mount.http_paths(), &other.http_paths())
+                    && let Some(route) = mount.http.iter().find(same)
+                {
+                    let key = if mount.http_path.is_some() { "http_path" } else { "path" };
+                    let reason = format!(
+                        "mount.{twin} answers HTTP requests at the same place, with the same route {:?}",
+                        route.path
+                    );
+                    self.refuse(&KeyPath::new(["mount", name, key]), reason);
+                }
             }
         }
     }
@@ -129,10 +133,13 @@ impl Check<'_> {
         for (index, key) in keys.iter().enumerate() {
             self.reference("key", key, &path.key("keys").index(index));
         }
-        let cookie = sources.iter().any(|source| matches!(source, TokenSource::Cookie(_)));
+        let is_cookie = |source: &StatedSource| matches!(source, StatedSource::Cookie(_));
+        let believed = (mount.auth.insecure_user_id && mount.auth.user_id_sources.iter().any(is_cookie))
+            || (mount.auth.insecure_query
+                && [&mount.auth.stated_tenant, &mount.auth.stated_user].into_iter().flatten().any(is_cookie));
+        let cookie = believed || sources.iter().any(|source| matches!(source, TokenSource::Cookie(_)));
         if cookie && mount.origins.as_ref().is_some_and(|origins| origins.iter().any(|origin| origin == "*")) {
-            let reason =
-                "with tokens from a cookie, \"*\" would let every web page act for its visitor: list the origins";
+            let reason = "with tokens or ids from a cookie, \"*\" would let every web page act for its visitor: list the origins";
             self.refuse(&KeyPath(path.parent().0).key("origins"), reason);
         }
     }
@@ -236,6 +243,9 @@ impl Check<'_> {
             if route.methods.is_empty() {
                 self.refuse(&key.key("methods"), "must not be empty");
             }
+            if route.auth == RouteAuth::None && !route.must_state.is_empty() {
+                self.refuse(&key.key("must_state"), "needs auth: with auth = \"none\" there is nobody to compare with");
+            }
             for (at, method) in route.methods.iter().enumerate() {
                 let before = |other: &HttpRoute| other.path == route.path && other.methods.contains(method);
                 if mount.http[..index].iter().any(before) {
@@ -258,7 +268,7 @@ impl Check<'_> {
     fn channels(&mut self, mount: &MountSettings, path: &KeyPath) -> Vec<String> {
         let jwt = mount.auth.mode == AuthMode::Jwt;
         let socket = Available { path: &mount.path, user: true, claims: jwt };
-        let base = mount.http_path.clone().map_or_else(|| mount.path.clone(), MountPaths::from);
+        let base = mount.http_paths();
         let mut templates: Vec<(KeyPath, &Template, Available<'_>)> = Vec::new();
         templates.extend(mount.channel.iter().map(|template| (path.key("channel"), template, socket)));
         let auto = mount.auto_join.iter().enumerate();
@@ -377,4 +387,9 @@ fn finish(name: String, settings: MountSettings, channels: Vec<ChannelPattern>) 
         settings: serde_json::Value::Object(settings.settings),
         http,
     }
+}
+
+/// Whether a request can be at a path of both.
+fn meet(paths: &MountPaths, others: &MountPaths) -> bool {
+    paths.iter().any(|path| others.iter().any(|other| other.same_shape(path)))
 }

@@ -45,7 +45,17 @@ fn mounts_refer_only_to_what_there_is() {
         ),
         (
             mount("origins = [\"*\"]\nauth = { tokens = [\"cookie:s\"] }"),
-            "hotbay.toml:7: mount.chat.origins = [\"*\"]: with tokens from a cookie",
+            "hotbay.toml:7: mount.chat.origins = [\"*\"]: with tokens or ids from a cookie",
+        ),
+        (
+            mount("origins = [\"*\"]\nauth = { insecure_user_id = true }"),
+            "hotbay.toml:7: mount.chat.origins = [\"*\"]: with tokens or ids from a cookie",
+        ),
+        (
+            mount(
+                "auth.stated_user = [\"query:u\"]\nhttp = [{ channel = \"user:s\", auth = \"none\", must_state = [\"user\"] }]",
+            ),
+            "hotbay.toml:8: mount.chat.http[0].must_state = [\"user\"]: needs auth",
         ),
         (mount("auth = { tokens = [] }"), "hotbay.toml:7: mount.chat.auth.tokens = []: must not be empty"),
         (
@@ -80,6 +90,29 @@ fn two_mounts_on_a_path_must_differ_by_their_query() {
         "[mount.a]\npath = \"/y/{a}\"\nplugin = \"p\"\nchannel = \"x\"\n[mount.b]\npath = \"/y/{b}\"\nplugin = \"p\"\nchannel = \"x\"",
     );
     assert!(shapes.errors().contains("mount.b.path = \"/y/{b}\": mount.a has the same path"));
+    let one_of_one = mount(
+        "required_query = { all = [\"a\"] }\n[mount.other]\npath = \"/ws\"\nplugin = \"p\"\nchannel = \"user:{user}\"\nrequired_query = { any = [\"a\"] }",
+    );
+    assert!(one_of_one.errors().contains("mount.chat has the same path"));
+}
+
+#[test]
+fn two_mounts_do_not_answer_the_same_requests() {
+    let two = |chat: &str, other: &str| {
+        let http = |path: &str| format!("http = [{{ path = \"{path}\", channel = \"user:a\" }}]");
+        let other = format!("[mount.other]\npath = \"/other\"\nplugin = \"p\"\nchannel = \"user:{{user}}\"\n{other}");
+        mount(&format!("http_path = \"/api\"\n{}\n{other}\n{}", http(chat), http("/a")))
+    };
+
+    let expected = "mount.other.http_path = \"/api\": mount.chat answers HTTP requests at the same place, with the same route \"/a\"";
+    assert!(
+        two("/a", "http_path = \"/api\"").errors().contains(expected),
+        "{}",
+        two("/a", "http_path = \"/api\"").errors()
+    );
+    assert!(two("/b", "http_path = \"/api\"").load().is_ok(), "another route");
+    assert!(two("/a", "http_path = \"/else\"").load().is_ok(), "another place");
+    assert!(two("/a", "http_path = \"/api\"\nrequired_query = { all = [\"a\"] }").errors().contains(expected));
 }
 
 #[test]
@@ -95,33 +128,6 @@ fn a_channel_has_one_plugin() {
     );
     assert!(other("plugin = \"q\"\nchannel = \"users:{user}\"").load().is_ok());
     assert!(other("plugin = \"p\"\nchannel = \"user:{user}\"").load().is_ok(), "one plugin on two paths");
-}
-
-#[test]
-fn the_closest_mount_is_tried_first() {
-    let config = Setup::new(
-        "[plugin.p]\npath = \"p\"\n\
-         [mount.a-rest]\npath = \"/ws\"\nplugin = \"p\"\nchannel = \"x\"\n\
-         [mount.b-any]\npath = \"/ws\"\nplugin = \"p\"\nchannel = \"x\"\nrequired_query = { any = [\"t\", \"u\"] }\n\
-         [mount.c-all]\npath = \"/ws\"\nplugin = \"p\"\nchannel = \"x\"\nrequired_query = { all = [\"t\", \"u\"] }\n\
-         [mount.a-open]\npath = \"/{x}\"\nplugin = \"p\"\nchannel = \"x\"\n",
-    )
-    .good();
-    let first = |path: &str, query: &str| {
-        let query = crate::protocol::query::Query::parse(query);
-        config
-            .mounts
-            .iter()
-            .find(|mount| mount.paths.matches(path).is_some() && mount.required_query.matches(&query))
-            .unwrap()
-            .name
-            .clone()
-    };
-
-    assert_eq!(first("/ws", ""), "a-rest");
-    assert_eq!(first("/ws", "u=1"), "b-any");
-    assert_eq!(first("/ws", "t&u=1"), "c-all");
-    assert_eq!(first("/wss", "u=1"), "a-open");
 }
 
 /// The example is documentation: it must load, and say what the contract of system 2 demands.

@@ -111,8 +111,15 @@ fn claim(value: &str) -> Value {
     }
 }
 
-/// Whether the request names this machine as its host, as the address bar of the demo page does.
+/// Whether the request names this machine as its host, as the address bar of the demo page does, and no proxy says that it speaks
+/// for others.
 fn is_for_loopback(headers: &HeaderMap) -> bool {
+    if headers
+        .keys()
+        .any(|name| name == header::FORWARDED || name == "x-real-ip" || name.as_str().starts_with("x-forwarded-"))
+    {
+        return false;
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -134,6 +141,11 @@ mod tests {
         };
         for host in ["localhost", "localhost:3000", "127.0.0.1:3000", "[::1]:3000", "[::1]"] {
             assert!(named(host), "{host}");
+        }
+        for proxied in ["forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host"] {
+            let headers = [("host", "localhost:3000"), (proxied, "203.0.113.7")];
+            let headers = headers.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            assert!(!is_for_loopback(&HeaderMap::from_iter(headers)), "{proxied}");
         }
         for host in ["evil.example", "evil.example:3000", "localhost.evil.example:3000", "127.0.0.1.evil.example", ""] {
             assert!(!named(host), "{host}");
