@@ -15,7 +15,7 @@ use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
-use crate::server::{self, Answers, ApiKeys, Census, DemoTokens, MountPoint, Readiness, Site};
+use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
@@ -88,7 +88,7 @@ impl Broker {
             logics.insert(mount.name.clone(), Arc::clone(&logic));
             let gate = keys.gate(&mount.auth, mount.origins.as_deref(), &mount.subprotocols);
             let endpoint = Arc::new(endpoint(mount, logic));
-            mounts.push(Arc::new(MountPoint { config: mount.clone(), gate, endpoint, answers: Answers::default() }));
+            mounts.push(Arc::new(MountPoint::new(mount.clone(), gate, endpoint)));
         }
         let owner = format!("{:016x}", rand::random::<u64>());
         let logics = logics.into_values().collect();
@@ -105,6 +105,7 @@ impl Broker {
             store,
             doors: server::doors(&mounts),
             metrics,
+            bodies: Bodies::new(config.limits.request_bodies_bytes_max),
             limits: config.limits.clone(),
             census: Arc::default(),
             development: config.development,

@@ -22,6 +22,11 @@ pub const READ_BYTES_MAX: usize = 1 << 20;
 pub const TIMER_NAME_BYTES_MAX: usize = 128;
 /// Most timers of a channel that are set at the same time.
 pub const TIMERS_MAX: usize = 1_000;
+/// How long one call into a plugin waits for statements on databases (`sql.query`), all of them together, in milliseconds. From then on
+/// they answer `timeout` at once.
+pub const SQL_WAIT_MS_MAX: u64 = 10_000;
+/// Largest answer of a database to one statement, in bytes, for however many callers it is.
+pub const SQL_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How often an address may come with an API key that is not known before it has to wait, and how many are forgiven it each
@@ -34,6 +39,8 @@ pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Connections that may wait to be accepted. When more come at once, as after a restart, the kernel drops their first packet, and
 /// they try again a second later. The system has a bound of its own (`net.core.somaxconn`, usually 4,096).
 pub const LISTEN_BACKLOG: u32 = 4_096;
+/// How long a plugin may take over its last word to a connection that is to be closed, in milliseconds.
+pub const LAST_WORD_MS_MAX: u64 = 1_000;
 /// Longest token a client may present, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// Longest chain of publishes from channel to channel.
@@ -68,6 +75,8 @@ pub struct NodeLimits {
     pub channels_awake_max: usize,
     /// Channels known to this node, awake or asleep.
     pub channels_max: usize,
+    /// Bodies of HTTP requests that are being read or wait for their channel, in bytes, all together.
+    pub request_bodies_bytes_max: usize,
     /// Time to send a whole HTTP header block, in milliseconds.
     pub http_header_ms_max: u64,
     /// Largest component that may be loaded, in bytes.
@@ -90,6 +99,7 @@ impl Default for NodeLimits {
             connections_per_tenant_max: 100_000,
             channels_awake_max: 8_000,
             channels_max: 1_000_000,
+            request_bodies_bytes_max: 64 << 20,
             http_header_ms_max: 10_000,
             plugin_bytes_max: 32 << 20,
             compile_memory_bytes_max: 2 << 30,
@@ -124,12 +134,17 @@ pub struct MountLimits {
     pub request_bytes_max: usize,
     /// Time for the plugin to answer an HTTP request, in milliseconds; then 504.
     pub request_ms_max: u64,
-    /// Messages of one connection.
+    /// HTTP requests that wait for an answer at once; then 503.
+    pub requests_waiting_max: usize,
+    /// Messages of one connection; and HTTP requests of one user, together.
     pub rate_per_connection: Option<Rate>,
     /// Messages of one user over all connections.
     pub rate_per_user: Option<Rate>,
     /// Messages over the rate within a minute after which the connection is closed with 1008; 0 closes at once.
     pub rate_excess_per_minute_max: u32,
+    /// Messages within a minute that are none of the protocol (`bad-request`) after which the connection is closed with 1008; what is
+    /// refused for other reasons does not count.
+    pub bad_messages_per_minute_max: u32,
     /// Open connections of one user.
     pub connections_per_user_max: usize,
     /// Channels one connection may be joined to.
@@ -180,9 +195,11 @@ impl Default for MountLimits {
             message_ms_max: 10_000,
             request_bytes_max: 1 << 20,
             request_ms_max: 10_000,
+            requests_waiting_max: 1_000,
             rate_per_connection: None,
             rate_per_user: None,
             rate_excess_per_minute_max: 500,
+            bad_messages_per_minute_max: 1_000,
             connections_per_user_max: 1_000,
             channels_per_connection_max: 100,
             members_per_channel_max: 100_000,

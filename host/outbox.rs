@@ -23,6 +23,7 @@ use crate::protocol::burst::{Burst, Frames, Slice};
 use crate::protocol::close::Close;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{Delivery, encode_close};
+use crate::protocol::refusal::RefusalCode;
 
 /// Pieces handed to one system call; more take several.
 const SLICES_MAX: usize = 64;
@@ -45,6 +46,27 @@ struct State {
     queue: Option<Box<Queue>>,
     /// The host wants the connection closed, once the plugin had its last word.
     dismissed: Option<&'static Close>,
+    /// Messages of the client that were no messages.
+    bad: PerMinute,
+}
+
+/// Counts by the minute.
+#[derive(Debug, Default)]
+pub struct PerMinute {
+    minute: u32,
+    count: u32,
+}
+
+impl PerMinute {
+    /// Counts one; returns how many it were in this minute.
+    pub fn count(&mut self, now_ms: u64) -> u32 {
+        let minute = (now_ms / 60_000) as u32;
+        if self.minute != minute {
+            *self = Self { minute, count: 0 };
+        }
+        self.count += 1;
+        self.count
+    }
 }
 
 impl State {
@@ -203,12 +225,21 @@ impl Outbox {
     }
 
     /// Lets the connection's own task close, with a last frame in the plugin's words before the close frame. Until then frames are taken as
-    /// before.
-    pub fn dismiss(&self, close: &'static Close) {
+    /// before. False if that was said before, or it is closed.
+    pub fn dismiss(&self, close: &'static Close) -> bool {
         let mut state = self.lock();
-        if state.phase == Phase::Open && state.dismissed.is_none() {
+        let is_new = state.phase == Phase::Open && state.dismissed.is_none();
+        if is_new {
             state.dismissed = Some(close);
             self.task.wake();
+        }
+        is_new
+    }
+
+    /// Counts a refusal: a client that sends too much that is no message of its protocol within a minute is dismissed.
+    pub fn count_refusal(&self, code: RefusalCode, bad_max: u32, now_ms: u64) {
+        if code == RefusalCode::BadRequest && self.lock().bad.count(now_ms) > bad_max {
+            self.dismiss(&Close::BAD_MESSAGES);
         }
     }
 

@@ -349,7 +349,7 @@ impl Actor {
         let roster = std::mem::take(&mut self.roster);
         let saved = acquired.saved.take();
         let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
-        let view = View::new(store, logic, self.channel.name.tenant(), &acquired, roster);
+        let view = View::new(store, logic, &self.channel.name, &acquired, roster);
         self.claim = Some(Claim {
             fence: acquired.fence,
             view: Arc::new(view),
@@ -427,7 +427,7 @@ impl Actor {
                 Output::Unsure(event) => Box::pin(self.tell_unsure(event)).await,
                 Output::CloseMember(member) => {
                     let theirs = closing.iter().filter(|recipient| recipient.member == member);
-                    theirs.for_each(|recipient| recipient.outbox.dismiss(&Close::FAULT));
+                    theirs.for_each(|recipient| _ = recipient.outbox.dismiss(&Close::FAULT));
                 }
                 Output::DropInstance => self.instance = None,
                 Output::DropClaim => self.drop_claim(),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::connection::Endpoint;
+use crate::limits::LAST_WORD_MS_MAX;
 use crate::outbox::Outbox;
 use crate::protocol::close::Close;
 use crate::protocol::frame::Delivery;
@@ -78,7 +79,10 @@ impl Pulse {
         let since_ms = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
         // A token says when it ends by the time of the world, not by ours, which never goes back.
         if self.expires_ms <= now_ms && self.expires_ms <= wall_ms() {
-            self.outbox.dismiss(&Close::EXPIRED);
+            if self.outbox.dismiss(&Close::EXPIRED) {
+                return Some(now_ms + 2 * LAST_WORD_MS_MAX); // The connection's task closes, unless something holds it up.
+            }
+            self.outbox.close(Close::EXPIRED);
             return None;
         }
         if self.held_up.load(Ordering::Relaxed) {

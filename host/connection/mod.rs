@@ -16,6 +16,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -26,7 +27,8 @@ use crate::connection::farewell::linger;
 use crate::connection::rate::Bucket;
 use crate::connection::reader::{Inbound, Reader};
 use crate::fanout::Recipient;
-use crate::outbox::{Outbox, Progress};
+use crate::limits::LAST_WORD_MS_MAX;
+use crate::outbox::{Outbox, PerMinute, Progress};
 use crate::plugin::Routing;
 use crate::protocol::close::Close;
 use crate::protocol::deflate::Compression;
@@ -150,7 +152,7 @@ struct Connection {
     joined: Vec<Joined>,
     quiet: Vec<Arc<Channel>>,
     bucket: Option<Bucket>,
-    excess: rate::Excess,
+    excess: PerMinute,
     /// The node goes down: nothing more is read.
     paused: bool,
 }
@@ -182,7 +184,7 @@ impl Connection {
             joined: Vec::new(),
             quiet: Vec::new(),
             bucket: limits.rate_per_connection.map(|rate| Bucket::new(rate, now_ms())),
-            excess: rate::Excess::default(),
+            excess: PerMinute::default(),
             paused: false,
             outbox,
             endpoint,
@@ -465,6 +467,8 @@ impl Connection {
     async fn refuse(&self, frame: &Payload, why: &Refusal) {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
         self.tell(Some(frame), why).await;
+        let limits = &self.endpoint.logic.limits;
+        self.outbox.count_refusal(why.code, limits.bad_messages_per_minute_max, now_ms());
     }
 
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
@@ -477,9 +481,10 @@ impl Connection {
         }
     }
 
-    /// Closes, after the plugin's last word if it has one.
+    /// Closes, after the plugin's last word if it has one in time.
     async fn dismiss(&self, close: &Close) {
-        self.tell(None, &Refusal::new(RefusalCode::Closing, close.reason)).await;
+        let why = Refusal::new(RefusalCode::Closing, close.reason);
+        drop(tokio::time::timeout(Duration::from_millis(LAST_WORD_MS_MAX), self.tell(None, &why)).await);
         self.outbox.close(*close);
     }
 
@@ -528,8 +533,8 @@ async fn post(hub: &Hub, pulse: &Pulse, channel: &mut Arc<Channel>, letter: Lett
     pulse.hold_up(true);
     let posted = std::future::poll_fn(|cx| {
         let posted = hub.directory.poll_post(channel, &mut waiting, cx);
-        if posted.is_pending() && pulse.outbox().poll_progress(cx) == Progress::Done {
-            return Poll::Ready(Ok(())); // The client is gone; so is its message.
+        if posted.is_pending() && matches!(pulse.outbox().poll_progress(cx), Progress::Done | Progress::Dismissed(_)) {
+            return Poll::Ready(Ok(())); // The client is gone or must go; so must its message.
         }
         posted
     });

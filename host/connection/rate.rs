@@ -36,25 +36,6 @@ impl Bucket {
     }
 }
 
-/// Counts messages over the rate, by the minute.
-#[derive(Debug, Default)]
-pub(super) struct Excess {
-    minute: u32,
-    count: u32,
-}
-
-impl Excess {
-    /// Counts one; returns how many it were in this minute.
-    pub(super) fn count(&mut self, now_ms: u64) -> u32 {
-        let minute = (now_ms / 60_000) as u32;
-        if self.minute != minute {
-            *self = Self { minute, count: 0 };
-        }
-        self.count += 1;
-        self.count
-    }
-}
-
 /// The buckets of a mount's users, where it limits them over all their connections.
 pub struct UserRates {
     rate: Option<Rate>,
@@ -78,7 +59,7 @@ impl UserRates {
     }
 
     /// Takes one message of a user through, if there is room.
-    pub(super) fn take(&self, identity: &Identity, now_ms: u64) -> bool {
+    pub fn take(&self, identity: &Identity, now_ms: u64) -> bool {
         let Some(rate) = self.rate else { return true };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.by_user.len() > buckets.sweep_at.max(Self::SWEEP_AT) {

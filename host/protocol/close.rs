@@ -25,6 +25,8 @@ closes! {
     HEARTBEAT = 1001, "no pong";
     /// Far over the rate limit.
     RATE = 1008, "Rate limit exceeded";
+    /// Too much that is no message of the protocol.
+    BAD_MESSAGES = 1008, "too many bad messages";
     /// A message took too long to arrive.
     MESSAGE_DEADLINE = 1008, "message too slow";
     /// Over the message or frame size.

@@ -26,6 +26,8 @@ const ALLOWED: [HeaderName; 14] = [
     header::VARY,
     header::WWW_AUTHENTICATE,
 ];
+/// A plugin's page runs nothing and is of no origin: with the host's it could act for whoever has cookies here.
+const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
 /// Names that are remembered to have been logged; they come from plugins.
 const TOLD_MAX: usize = 64;
 
@@ -41,6 +43,8 @@ impl Answers {
     pub(super) fn response(&self, mount: &str, answer: HttpResponse) -> Response<Body> {
         let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, value) in answer.headers {
             match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
                 (Ok(name), Ok(value)) if ALLOWED.contains(&name) => {
@@ -81,13 +85,14 @@ mod tests {
             ("Location", "/elsewhere"),
         ]);
 
-        assert_eq!((response.status().as_u16(), response.headers().len()), (201, 4));
+        assert_eq!((response.status().as_u16(), response.headers().len()), (201, 6));
         assert_eq!(response.headers()["content-type"], "application/json");
     }
 
     /// Law: a tenant's plugin decides nothing for the host, its other tenants, or a proxy before it.
     #[test]
     fn what_speaks_for_the_host_does_not() {
+        let none = response(&[]).headers().clone();
         for name in [
             "Set-Cookie",
             "Connection",
@@ -109,9 +114,18 @@ mod tests {
             "X-Sendfile",
             "X-Anything",
         ] {
-            assert!(response(&[(name, "1")]).headers().is_empty(), "{name}");
+            assert_eq!(*response(&[(name, "1")]).headers(), none, "{name}");
         }
-        assert!(response(&[("Location", "a\r\nSet-Cookie: b"), ("a b", "c"), ("", "d")]).headers().is_empty());
+        assert_eq!(*response(&[("Location", "a\r\nSet-Cookie: b"), ("a b", "c"), ("", "d")]).headers(), none);
+    }
+
+    /// Law: a plugin's page acts for nobody.
+    #[test]
+    fn a_page_of_a_plugin_has_no_origin_and_runs_nothing() {
+        let page = response(&[("Content-Type", "text/html"), ("Content-Security-Policy", "default-src *")]);
+
+        assert_eq!(page.headers()["content-security-policy"], "default-src 'none'; sandbox");
+        assert_eq!(page.headers()["x-content-type-options"], "nosniff");
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
 
 /// Prometheus text format 0.0.4.
 pub(super) async fn metrics(State(site): State<Arc<Site>>) -> Response<Body> {
+    metrics_process::Collector::default().collect();
     let mut response = Response::new(Body::from(site.metrics.render()));
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, format);

@@ -3,6 +3,7 @@
 
 mod accept;
 mod answer;
+mod body;
 mod cors;
 mod demo;
 mod doors;
@@ -27,6 +28,7 @@ use crate::store::Store;
 
 pub use crate::server::accept::{Census, serve};
 pub use crate::server::answer::Answers;
+pub use crate::server::body::Bodies;
 pub use crate::server::demo::DemoTokens;
 pub use crate::server::doors::{Door, doors};
 pub use crate::server::health::Readiness;
@@ -45,6 +47,8 @@ pub struct Site {
     pub api_keys: ApiKeys,
     /// Whether the store takes writes.
     pub readiness: Readiness,
+    /// What bodies of requests may take.
+    pub bodies: Bodies,
     /// Databases of which plugins read.
     pub datasources: Vec<Arc<Datasource>>,
     /// The ways into the mounts, in the order in which they are tried.

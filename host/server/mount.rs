@@ -8,20 +8,21 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::Semaphore;
 
 use crate::auth::{AuthError, Gate, Wish};
 use crate::channel::Reply;
 use crate::config::{HttpRoute, Mount, RouteAuth};
-use crate::connection::{Endpoint, handshake};
+use crate::connection::{Endpoint, UserRates, handshake};
 use crate::protocol::event::HttpRequest;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::template::{Source, Template, TemplateError, Values};
 use crate::server::answer::Answers;
 use crate::server::doors::{self, Match};
-use crate::server::respond::{self, read_body};
+use crate::server::respond;
 use crate::server::{Site, cors, upgrade};
-use crate::telemetry::wall_ms;
+use crate::telemetry::{now_ms, wall_ms};
 
 /// A mount, ready for requests.
 pub struct MountPoint {
@@ -33,6 +34,25 @@ pub struct MountPoint {
     pub endpoint: Arc<Endpoint>,
     /// Puts out what its plugin answers.
     pub answers: Answers,
+    /// Requests of a user: together they may be as many as the messages of a connection.
+    requests: UserRates,
+    /// Room for requests that wait for an answer.
+    waiting: Semaphore,
+}
+
+impl MountPoint {
+    /// A mount with its gate and what its connections share.
+    pub fn new(config: Mount, gate: Gate, endpoint: Arc<Endpoint>) -> Self {
+        let requests = UserRates::new(config.limits.rate_per_connection);
+        let waiting = Semaphore::new(config.limits.requests_waiting_max.min(Semaphore::MAX_PERMITS));
+        Self { config, gate, endpoint, answers: Answers::default(), requests, waiting }
+    }
+
+    /// Whether a user may ask once more.
+    fn may_ask(&self, identity: &Identity) -> bool {
+        let now_ms = now_ms();
+        self.requests.take(identity, now_ms) && self.endpoint.user_rates.take(identity, now_ms)
+    }
 }
 
 /// Every request that is for no other endpoint.
@@ -81,9 +101,22 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         Ok(name) => name,
         Err(error) => return found.channel_refusal(&error),
     };
+    let Ok(_permit) = found.mount.waiting.try_acquire() else {
+        let message = "too many requests wait for answers (requests_waiting_max); try again";
+        return found.refusal(StatusCode::SERVICE_UNAVAILABLE, message);
+    };
+    let _waiting = Waiting::begin();
+    if let Some(identity) = &identity
+        && !found.mount.may_ask(identity)
+    {
+        let message = "too many requests (rate_per_connection, rate_per_user): slow down";
+        let mut response = found.refusal(StatusCode::TOO_MANY_REQUESTS, message);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        return response;
+    }
     let limits = &found.mount.config.limits;
-    let body = match read_body(body, limits).await {
-        Ok(body) => body,
+    let (body, room) = match site.bodies.read(&parts.method, body, limits).await {
+        Ok(read) => read,
         Err((status, message)) => return found.refusal(status, &message),
     };
     let secret: Vec<&str> = found.mount.gate.token_parameters().collect();
@@ -102,6 +135,7 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
     };
     let answer = async {
         let answer = site.hub.directory.request(&name, &found.mount.endpoint.logic, http).await;
+        drop(room); // It counts in the channel's mailbox now.
         match answer {
             Ok(answer) => answer.await.map_err(|_| "the channel ended before it answered; try again".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -118,6 +152,22 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         }
         Ok(Err(message)) => found.refusal(StatusCode::SERVICE_UNAVAILABLE, &message),
         Err(_) => found.refusal(StatusCode::GATEWAY_TIMEOUT, "the plugin did not answer in time"),
+    }
+}
+
+/// A request that waits, counted until this is dropped.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        metrics::gauge!("hotbay_http_requests_waiting").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("hotbay_http_requests_waiting").decrement(1.0);
     }
 }
 
@@ -141,6 +191,8 @@ impl Match<'_> {
 
     pub(super) fn auth_refusal(&self, error: &AuthError) -> Response<Body> {
         metrics::counter!("hotbay_auth_refusals_total", "reason" => error.as_str()).increment(1);
+        // Strangers decide how often: not for every log.
+        tracing::debug!(mount = %self.mount.config.name, reason = error.as_str(), "token verification failed");
         let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED);
         self.refusal(status, &error.to_string())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::channel::{LookupError, Publication, PublishError, Reply};
@@ -16,7 +16,7 @@ use crate::protocol::name::ChannelName;
 use crate::server::Site;
 use crate::server::accept::Peer;
 use crate::server::keys::KeyError;
-use crate::server::respond::{json_response, read_body, refusal};
+use crate::server::respond::{json_response, refusal};
 use crate::store::ApiKey;
 use crate::telemetry;
 
@@ -75,7 +75,7 @@ async fn try_publish(
     let idempotency_key = idempotency_key(headers)?;
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
-    let body = read_body(body, &logic.limits).await?;
+    let (body, room) = site.bodies.read(&Method::POST, body, &logic.limits).await?;
     let binary = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),
@@ -88,7 +88,11 @@ async fn try_publish(
     let publication = Publication { channel: name, sender: key.name.into(), payload, idempotency_key };
     // In a task of its own: a client that hangs up must not end it half-way, or its retry could publish a second time.
     let publisher = Arc::clone(site);
-    let published = telemetry::spawn("publish", async move { publisher.publisher.publish(publication).await });
+    let published = telemetry::spawn("publish", async move {
+        let published = publisher.publisher.publish(publication).await;
+        drop(room);
+        published
+    });
     let published = published.await.map_err(|error| unavailable(error.to_string()))?;
     match published {
         Ok(Reply::Published { epoch, seq }) => Ok((epoch, seq)),

@@ -82,10 +82,14 @@ pub fn start_logging(config: &LogConfig) -> Result<(), String> {
 pub fn start_metrics() -> Result<PrometheusHandle, String> {
     const SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
     const COUNTS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+    // A minute to a week: how long people stay.
+    const STAYS: [f64; 11] =
+        [1.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_events".into()), &COUNTS))
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_batches".into()), &COUNTS))
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full("hotbay_connection_seconds".into()), &STAYS))
         .map_err(|e| e.to_string())?
         .install_recorder()
         .map_err(|e| e.to_string())?;
@@ -94,9 +98,12 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 }
 
 fn describe_metrics() {
+    metrics_process::Collector::default().describe();
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_gauge!("hotbay_sockets", "Open sockets, upgraded or not");
     describe_gauge!("hotbay_connections", "Open WebSocket connections");
+    describe_histogram!("hotbay_connection_seconds", "How long WebSocket connections lasted that have ended");
+    describe_gauge!("hotbay_http_requests_waiting", "HTTP requests on mounts that wait for their plugin");
     describe_gauge!("hotbay_channels_awake", "Channels with an actor");
     describe_gauge!("hotbay_tasks", "Tasks by name");
     describe_counter!("hotbay_bytes_in_total", "Bytes read from WebSocket connections");

@@ -37,3 +37,45 @@ async fn the_plugin_has_the_last_word() {
     fourth.close().await;
     assert_eq!(stop.await.expect("an end"), Some(0));
 }
+
+/// Law (FAULTS 14): a token that has expired ends its connection, also while the channel takes nothing and the client waits for room.
+#[tokio::test]
+async fn an_expired_token_ends_a_connection_that_waits_for_its_channel() {
+    let lines = "[mount.fixture.limits]\nmailbox_events_max = 1\nbatch_events_max = 1\ncpu_ms_max = 15000";
+    let broker = Setup::fixture(lines).start();
+    let mut busy = broker.connect("/ws?channel=a", "bob").await;
+    let short = token("ann", json!({}), -3); // Within the leeway, for two seconds.
+    let mut ann = broker.connect_with("/ws?channel=a", &short).await;
+    ann.send_text("echo 1").await;
+    assert_eq!(ann.text().await, "1");
+
+    busy.send_text("loop").await;
+    broker.until_metric("hotbay_channels_awake", 1.0).await;
+    for _ in 0..5 {
+        ann.send_text("echo 2").await;
+    }
+
+    assert_eq!(ann.close_code().await, Some(4401));
+    assert!(broker.metric("hotbay_plugin_faults_total").await < 0.5, "the loop goes on, so the channel took nothing");
+}
+
+/// Law (FAULTS 6): garbage in valid frames is answered, and after so much of it the connection is closed; others are not.
+#[tokio::test]
+async fn too_many_bad_messages_close_their_connection() {
+    let broker = Setup::fixture("[mount.fixture.limits]\nbad_messages_per_minute_max = 3").start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+    let mut bob = broker.connect("/ws?channel=a", "bob").await;
+    for _ in 0..3 {
+        ann.send_text("timer a soon").await;
+        assert!(ann.text().await.starts_with("refused"), "an answer");
+    }
+    ann.send_text("echo 1").await;
+    assert_eq!(ann.text().await, "1");
+
+    // Another minute may have begun meanwhile, so several.
+    ann.flood_text("timer a soon", 8).await;
+
+    assert_eq!(ann.closed().await, Some((1008, "too many bad messages".to_owned())));
+    bob.send_text("echo 2").await;
+    assert_eq!(bob.text().await, "2");
+}

@@ -36,27 +36,41 @@ fn made(imports: &str, handler: &str) -> Vec<u8> {
 #[test]
 fn a_good_component_is_accepted_with_what_it_needs() {
     for (name, needs) in [
-        ("community_chat", "kv, log, logging, stats"),
+        ("community_chat", "log, stats"),
+        ("hangarshare_metrics", "kv, log, logging, sql"),
+        ("widget_sync", "kv, log, stats"),
+        ("tenant_events", "kv, stats"),
+        ("yjs_relay", "kv, log, logging, sql, stats"),
         ("echo", "nothing"),
         ("relay", "nothing"),
-        ("fixture", "kv, log"),
+        ("fixture", "kv, log, logging, sql, stats"),
     ] {
         let output = check(&component(name), &[]);
         let words = String::from_utf8_lossy(&output.stdout);
 
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(words.contains(": ok\n") && words.contains("contract  hotbay:channel@0.1.0"), "{name}: {words}");
-        let line = words.lines().find(|line| line.starts_with("needs ")).expect("what it needs");
-        if name == "community_chat" {
-            // It uses no `kv` of its own today; what it needs must be among what its mount grants.
-            let all = ["kv", "log", "logging", "stats"];
-            assert!(line[6..].split(',').all(|need| all.contains(&need.trim())), "{line}");
-            assert!(line.contains("log") && line.contains("stats"), "{line}");
-        } else {
-            assert!(line.contains(needs), "{name}: {line}");
-        }
+        let line = words.lines().find_map(|line| line.strip_prefix("needs ")).expect("what it needs");
+        assert_eq!(line.trim(), needs, "{name}");
         let digest = words.lines().find_map(|line| line.strip_prefix("digest    ")).expect("a digest");
         assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+    }
+}
+
+/// The example is what others copy: it must grant what the plugins need, and nothing else.
+#[test]
+fn the_example_grants_what_its_plugins_need() {
+    let example: toml::Table = include_str!("../../examples/hotbay.toml").parse().expect("TOML");
+    let plugins = example["plugin"].as_table().expect("plugins");
+    assert_eq!(plugins.len(), 5);
+    for (name, plugin) in plugins {
+        let output = check(&component(&name.replace('-', "_")), &[]);
+        let words = String::from_utf8_lossy(&output.stdout);
+        let needs = words.lines().find_map(|line| line.strip_prefix("needs ")).expect("what it needs");
+        let grants: Vec<_> =
+            plugin["grants"].as_array().expect("a list").iter().filter_map(|grant| grant.as_str()).collect();
+
+        assert_eq!(needs.trim(), grants.join(", "), "{name}");
     }
 }
 

@@ -127,3 +127,40 @@ async fn an_answer_leaves_after_its_commit() {
 
     assert_eq!(put.await.status, 200);
 }
+
+/// Law: HTTP is no way around a rate, and waiting requests have a bound.
+#[tokio::test]
+async fn requests_of_a_user_have_a_rate_and_all_that_wait_a_bound() {
+    let broker = Setup::fixture_mount(ROUTES)
+        .set("mount.fixture.limits.rate_per_connection", "{ per_second = 1, burst = 5 }")
+        .set("mount.fixture.limits.requests_waiting_max", 2)
+        .start();
+
+    let mut statuses = Vec::new();
+    for _ in 0..7 {
+        statuses.push(ask(&broker, "GET", "/api/a", &[], "").await.status);
+    }
+    assert_eq!(statuses[..5], [200; 5]);
+    assert!(statuses[5..].contains(&429), "{statuses:?}");
+    let bob = broker.token("bob", serde_json::json!({}));
+    let url = |user: &str, path: &str| broker.http(&format!("/ws{path}?token={user}"));
+    assert_eq!(http::get(&url(&bob, "/api/a"), &[]).await.status, 200, "others have their own");
+
+    let cleo = broker.token("cleo", serde_json::json!({}));
+    let never = url(&cleo, "/never");
+    let waiting = [never.clone(), never].map(|url| tokio::spawn(async move { http::get(&url, &[]).await.status }));
+    broker.until_metric("hotbay_http_requests_waiting", 2.0).await;
+    let refused = http::get(&url(&bob, "/api/a"), &[]).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.text.contains("requests_waiting_max"), "{}", refused.text);
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_plugins_page_has_no_origin() {
+    let broker = start();
+
+    let page = ask(&broker, "GET", "/api/a", &[], "").await;
+    assert_eq!(page.header("content-security-policy"), Some("default-src 'none'; sandbox"));
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+}

@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use serde_json::json;
-use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::support::broker::{Broker, Setup};
+use crate::support::client::{Client, DEADLINE};
 use crate::support::http;
 use crate::support::postgres::Postgres;
 
@@ -61,6 +62,24 @@ fn setup(url: &str) -> Setup {
     Setup::config(&format!("listen = \"127.0.0.1:0\"\n{key}{datasource}")).and_fixture("/ws", GRANTED)
 }
 
+/// The same with one more statement, which its mount grants: its name, and its settings.
+fn setup_with(url: &str, (name, settings): (&str, &str)) -> Setup {
+    let table = "[datasource.shop.statement.secret]";
+    setup(url)
+        .replace(table, &format!("[datasource.shop.statement.{name}]\n{settings}\n{table}"))
+        .replace("types = \"shop.types\"", &format!("types = \"shop.types\"\n{name} = \"shop.{name}\""))
+}
+
+/// The same with no more connections than this.
+fn with_connections(setup: Setup, connections: u32) -> Setup {
+    setup.replace("[datasource.shop]\n", &format!("[datasource.shop]\nconnections_max = {connections}\n"))
+}
+
+async fn ask(client: &mut Client, question: &str) -> String {
+    client.send_text(question).await;
+    client.text().await
+}
+
 async fn sqlite(folder: &TempDir) -> std::path::PathBuf {
     let path = folder.path().join("shop.db");
     execute(&path, SCHEMA).await;
@@ -72,7 +91,7 @@ async fn execute(path: &Path, sql: &str) {
     let mut database = options.connect().await.expect("a database");
     let sql = sqlx::AssertSqlSafe(sql.to_owned());
     sqlx::raw_sql(sql).execute(&mut database).await.expect("SQL");
-    sqlx::Connection::close(database).await.expect("an end");
+    database.close().await.expect("an end");
 }
 
 /// Typed values come back, failures are told apart, and nothing can be written, in both kinds of database.
@@ -97,6 +116,10 @@ async fn answers(broker: &Broker) {
     assert_eq!(
         ask("sql stock ann x").await,
         r#"error Error::BadParameters("parameter 2 of stock must be of type integer")"#
+    );
+    assert_eq!(
+        ask("sql stock an\0n 0").await,
+        r#"error Error::BadParameters("parameter 1 of stock must not contain U+0000")"#
     );
     assert_eq!(ask("sql all").await, "error Error::TooLarge");
     assert_eq!(ask("sql wrong").await, "error Error::Failed");
@@ -160,6 +183,182 @@ async fn the_types_of_postgres_come_as_the_closest_of_the_contract() {
     assert!(answer.ends_with(expected), "{answer}");
     assert_eq!(ann.text().await, "error Error::Failed");
     assert!(broker.until_log("NUMERIC").await.contains("cast it"), "the remedy is logged");
+}
+
+/// Law: a statement that ends early leaves its connection, and the server, to others.
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_keeps_no_connection_to_postgres() {
+    let server = Postgres::start().await;
+    server.execute(SCHEMA).await;
+    // A year, which is more than the setting of Postgres can hold.
+    let endless = "sql = \"SELECT generate_series(1, 2000000000) AS n\"\ntimeout_ms = 31536000000\nrows_max = 2";
+    let broker = with_connections(setup_with(&server.url(), ("endless", endless)), 1).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+
+    for _ in 0..3 {
+        assert_eq!(ask(&mut ann, "sql slow").await, "error Error::Timeout");
+        assert!(ask(&mut ann, "sql types 7 x null").await.starts_with("rows"));
+        assert_eq!(ask(&mut ann, "sql endless").await, "error Error::TooLarge");
+        assert!(ask(&mut ann, "sql types 7 x null").await.starts_with("rows"));
+    }
+
+    let mut own = PgConnection::connect(&server.url()).await.expect("a connection");
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hotbay' AND state = 'active'";
+    let none_is_busy = async {
+        while sqlx::query_scalar::<_, i64>(busy).fetch_one(&mut own).await.expect("a count") > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(DEADLINE, none_is_busy).await.is_ok(),
+        "the server goes on with what nobody waits for"
+    );
+}
+
+/// Law: a database all of whose connections are in use is not one that is away.
+#[tokio::test]
+async fn a_busy_postgres_server_is_not_taken_for_one_that_is_away() {
+    let server = Postgres::start().await;
+    server.execute(SCHEMA).await;
+    let nap = "sql = \"SELECT pg_sleep(4)::text AS nap\"\ntimeout_ms = 10000";
+    let broker = with_connections(setup_with(&server.url(), ("nap", nap)), 1).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+
+    assert!(ask(&mut ann, "sql nap").await.starts_with("rows"));
+
+    assert!(!broker.log().contains("the datasource cannot be reached"), "{}", broker.log());
+}
+
+/// A text is prepared for the types of the parameters it first comes with: `NULL` has that of its parameter.
+#[tokio::test]
+async fn null_has_the_type_of_its_parameter() {
+    let server = Postgres::start().await;
+    let sum = "sql = \"SELECT $1 + 1 AS i, $2 * 2.0::float8 AS r, $3 AND true AS b\"\nparameters = [\"integer\", \"real\", \"boolean\"]";
+    let broker = with_connections(setup_with(&server.url(), ("sum", sum)), 1).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+
+    let nothing = ask(&mut ann, "sql sum null null null").await;
+    let something = ask(&mut ann, "sql sum 41 21 null").await;
+
+    assert_eq!(nothing, r#"rows ["i", "r", "b"] [[Value::Null, Value::Null, Value::Null]]"#);
+    assert_eq!(something, r#"rows ["i", "r", "b"] [[Value::Integer(42), Value::Real(42.0), Value::Null]]"#);
+}
+
+/// Law: never payloads in the log, also not where Postgres quotes them. And what says it again and again is said once.
+#[tokio::test]
+async fn what_postgres_quotes_of_parameters_is_not_logged() {
+    let server = Postgres::start().await;
+    let number = "sql = \"SELECT $1::text::integer AS n\"\nparameters = [\"text\"]";
+    let broker = setup_with(&server.url(), ("number", number)).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+
+    for _ in 0..5 {
+        assert_eq!(ask(&mut ann, "sql number hunter2").await, "error Error::Failed");
+        assert!(ask(&mut ann, "sql number 2").await.starts_with("rows"));
+    }
+
+    let log = broker.until_log("22P02").await;
+    assert!(!log.contains("hunter2"), "{log}");
+    assert_eq!(log.matches("a statement fails").count(), 1, "{log}");
+}
+
+/// Law: of calls that are run together, only the one at fault is refused.
+async fn one_fails_alone(setup: Setup) {
+    let broker = setup.start();
+    let mut clients = Vec::new();
+    for owner in ["ann", "bob", "evil"] {
+        clients.push((broker.connect(&format!("/ws?channel={owner}"), owner).await, owner));
+    }
+
+    for (client, owner) in &mut clients {
+        client.send_text(&format!("sql positive {owner}")).await;
+    }
+
+    for (mut client, owner) in clients {
+        let answer = client.text().await;
+        assert!(if owner == "evil" { answer == "error Error::Failed" } else { answer.starts_with("rows") }, "{answer}");
+    }
+    assert!(
+        broker.metric("hotbay_sql_batch_calls_sum").await > 2.5
+            && broker.metric("hotbay_sql_batch_calls_count").await < 1.5
+    );
+}
+
+/// The smallest number has no positive one.
+const POSITIVE: (&str, &str) = (
+    "positive",
+    "sql = \"SELECT owner, abs(amount) AS amount FROM stock WHERE owner IN ($1)\"\nparameters = [\"text\"]\nbatch_key = \"owner\"\nbatch_wait_ms = 1000",
+);
+const EVIL: &str = "INSERT INTO stock VALUES ('evil', -9223372036854775807 - 1)";
+
+#[tokio::test]
+async fn a_call_that_fails_does_not_fail_its_batch_in_sqlite() {
+    let folder = TempDir::new().expect("a folder");
+    let path = sqlite(&folder).await;
+    execute(&path, EVIL).await;
+    one_fails_alone(setup_with(&format!("sqlite:{}", path.display()), POSITIVE)).await;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_does_not_fail_its_batch_in_postgres() {
+    let server = Postgres::start().await;
+    server.execute(&format!("{SCHEMA}; {EVIL}")).await;
+    one_fails_alone(setup_with(&server.url(), POSITIVE)).await;
+}
+
+/// Law: nothing crosses tenants. Two tenants with the same plugin, statement and owner read rows of their own, in both kinds of
+/// database; and a plugin cannot name another tenant.
+async fn tenants_are_apart(url: &str) {
+    let own = "sql = \"SELECT owner, amount FROM orders WHERE owner IN ($1) AND tenant = $2 AND channel = $3\"\n\
+        parameters = [\"text\", \"tenant\", \"channel\"]\nbatch_key = \"owner\"\nbatch_wait_ms = 200";
+    let broker = setup_with(url, ("own", own))
+        .replace("tokens = [\"query:token\"]", "tokens = [\"query:token\"], tenant_claims = [\"tenant\"]")
+        .start();
+    let mut members = Vec::new();
+    for (tenant, channel, amount) in [("acme", "a", 1), ("globex", "a", 2), ("acme", "b", 3)] {
+        let token = broker.token("ann", json!({ "tenant": tenant }));
+        members.push((broker.connect_with(&format!("/ws?channel={channel}"), &token).await, amount));
+    }
+
+    for (member, _) in &mut members {
+        member.send_text("sql own ann").await;
+    }
+
+    for (member, amount) in &mut members {
+        let expected = format!("rows [\"owner\", \"amount\"] [[Value::Text(\"ann\"), Value::Integer({amount})]]");
+        assert_eq!(member.text().await, expected);
+    }
+    let refused = ask(&mut members[0].0, "sql own ann globex fixture:a").await;
+    assert_eq!(refused, r#"error Error::BadParameters("own takes 1 parameters, not 3")"#);
+}
+
+const ORDERS: &str = "CREATE TABLE orders (tenant TEXT, channel TEXT, owner TEXT, amount BIGINT);
+    INSERT INTO orders VALUES ('acme', 'fixture:a', 'ann', 1), ('globex', 'fixture:a', 'ann', 2), ('acme', 'fixture:b', 'ann', 3);";
+
+#[tokio::test]
+async fn tenants_read_their_own_rows_of_a_sqlite_file() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("shop.db");
+    execute(&path, ORDERS).await;
+    tenants_are_apart(&format!("sqlite:{}", path.display())).await;
+}
+
+#[tokio::test]
+async fn tenants_read_their_own_rows_of_a_postgres_server() {
+    let server = Postgres::start().await;
+    server.execute(ORDERS).await;
+    tenants_are_apart(&server.url()).await;
+}
+
+/// A key that stands elsewhere would be a wrong question for many keys: the configuration says so.
+#[test]
+fn a_key_that_is_no_list_is_refused_at_the_start() {
+    let one = "sql = \"SELECT owner FROM stock WHERE owner = $1\"\nparameters = [\"text\"]\nbatch_key = \"owner\"";
+
+    let refused = setup_with("sqlite:x", ("one", one)).fail_to_start();
+
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("with batch_key, $1 must stand as IN ($1)"), "{errors}");
 }
 
 /// Goal: channels that ask at the same time cost the database a few statements, and each gets its own rows.

@@ -115,5 +115,7 @@ impl Actor {
             Ok(None) => {}
             Err(fault) => self.count_fault(&fault),
         }
+        let bad_max = self.channel.logic.limits.bad_messages_per_minute_max;
+        recipient.outbox.count_refusal(why.code, bad_max, now_ms());
     }
 }
