@@ -12,7 +12,7 @@ use crate::awareness::{self, Change};
 use crate::members::Protocol;
 use crate::settings::BINARY_ENDPOINT;
 use crate::update::StateVector;
-use crate::{AWARENESS_TIMER, YjsRelay, binary, json};
+use crate::{AWARENESS_TIMER, Kind, YjsRelay, binary, json};
 
 /// Lines about single frames in one batch; the host drops more of them anyway.
 const LINES_MAX: u32 = 8;
@@ -20,6 +20,11 @@ const LINES_MAX: u32 = 8;
 const FIELD_CHARS_MAX: usize = 200;
 /// What a frame costs beside its bytes.
 const FRAME_BYTES: usize = 128;
+
+/// Time after which a member is asked once more for what it was asked for and did not bring, in milliseconds. An answer
+/// is all that the server lacks, and where it was refused once, as too large for the document, it is most likely to be
+/// so again.
+pub(crate) const ASK_AGAIN_MS: u64 = 60_000;
 
 /// State vectors of members that wait for an answer, in bytes, all together.
 const VECTORS_BYTES_MAX: usize = 8 << 20;
@@ -64,7 +69,7 @@ impl YjsRelay {
     }
 
     /// Sends an update to all but one. To those for whom this batch has no room, the document goes in another.
-    pub(crate) fn spread(&mut self, channel: &mut Channel, from: Option<MemberId>, update: &[u8], whole: bool) {
+    pub(crate) fn spread(&mut self, channel: &mut Channel, from: Option<MemberId>, update: &[u8], kind: Kind) {
         let due = self.due();
         for (protocol, bytes) in [(Protocol::Binary, update.len()), (Protocol::Json, json::len_max(update.len()))] {
             let Some(to) = self.members.others(protocol, from) else { continue };
@@ -75,7 +80,7 @@ impl YjsRelay {
                 self.wanted.extend(theirs.map(|(id, _)| (id, want.clone())));
             } else if protocol == Protocol::Json {
                 self.emit(channel, &to, json::data("yjs-update", update), &Delivery::HIGH);
-            } else if whole {
+            } else if kind == Kind::Whole {
                 self.spent += FRAME_BYTES + bytes;
                 channel.forward(&to, &Delivery::HIGH);
             } else {
@@ -167,11 +172,49 @@ impl YjsRelay {
         }
     }
 
-    /// Asks members of y-websocket for what the document lacks.
+    /// Has a member of y-websocket asked for what the document lacks, at the end of the batch.
+    pub(crate) fn ask_for_missing(&mut self, channel: &Channel, id: MemberId) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.asked_at_ms = Some(channel.now_ms());
+            self.asked.insert(id);
+        }
+    }
+
+    /// Has a member close the gap that an update of it left, unless it knows of it already.
+    pub(crate) fn report_gap(&mut self, channel: &mut Channel, id: MemberId) {
+        let now_ms = channel.now_ms();
+        let Some(member) = self.members.get_mut(id) else { return };
+        match (member.protocol, member.asked_at_ms) {
+            (Protocol::Json, None) => {
+                member.asked_at_ms = Some(now_ms);
+                self.tell(channel, id, "updates before this one are missing; send your whole state");
+            }
+            (Protocol::Json, Some(_)) => {}
+            (Protocol::Binary, Some(asked_at_ms)) if now_ms < asked_at_ms + ASK_AGAIN_MS => {}
+            (Protocol::Binary, _) => self.ask_for_missing(channel, id),
+        }
+    }
+
+    /// Notes that the next gap of a member is a new one.
+    pub(crate) fn forget_gap(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.asked_at_ms = None;
+        }
+    }
+
+    /// Says something to a member in the words for a refusal.
+    pub(crate) fn tell(&mut self, channel: &mut Channel, id: MemberId, why: &str) {
+        let Some(member) = self.members.get(id) else { return };
+        let (to, protocol) = (Audience::Only(vec![id]), member.protocol);
+        match protocol {
+            Protocol::Json => self.emit(channel, &to, json::error(why), &Delivery::HIGH),
+            Protocol::Binary => self.emit(channel, &to, binary::denied(why), &Delivery::HIGH),
+        }
+    }
+
+    /// Asks members for what the document lacks.
     pub(crate) fn ask(&mut self, channel: &mut Channel) {
-        let members = &self.members;
-        let is_binary = |id: &MemberId| members.get(*id).is_some_and(|member| member.protocol == Protocol::Binary);
-        let asked: Vec<MemberId> = std::mem::take(&mut self.asked).into_iter().filter(is_binary).collect();
+        let asked: Vec<MemberId> = std::mem::take(&mut self.asked).into_iter().collect();
         if let Some(draft) = &self.draft
             && !asked.is_empty()
         {

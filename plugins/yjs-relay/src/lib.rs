@@ -13,6 +13,7 @@
 //! | `{"type":"yjs-update","data":[…]}` | the same to all others |
 //! | `{"type":"yjs-state-request"}` | `yjs-state-response` |
 //! | `{"type":"ping"}` | `{"type":"pong"}` |
+//! | an update that leaves a gap | `{"type":"error","error":"updates before this one are missing; send your whole state"}` |
 //! | refused | `{"type":"error","error":"…"}` |
 //!
 //! # y-websocket frames
@@ -20,6 +21,13 @@
 //! Joining: sync step 1 to who may write, and all awareness states. Sync step 1 is answered with step 2. An update goes
 //! to all others; one that leaves a gap has its sender asked for what is missing. Refused updates are answered with an
 //! auth frame that says why, except those of viewers, which are dropped.
+//!
+//! # Gaps
+//!
+//! An update that was lost or refused leaves a gap before the next one of its author. That one is stored and sent on,
+//! but nobody can show it before the gap is closed, so its sender must know: one of JSON is told, once until the gap is
+//! closed; one of y-websocket is asked, and not again before it has answered, or a minute has passed. Its answer is its
+//! whole part of the document, which may be refused as well.
 //!
 //! # Updates
 //!
@@ -87,7 +95,7 @@ pub struct YjsRelay {
     states_timer: bool,
     /// This batch has no room for another of them.
     full: bool,
-    /// Who is to be asked for what the document lacks, at the end of this batch.
+    /// Members of y-websocket to be asked for what the document lacks, at the end of this batch.
     asked: BTreeSet<MemberId>,
     /// Who is to be told all awareness states, at the end of this batch.
     curious: BTreeSet<MemberId>,
@@ -170,7 +178,7 @@ impl Plugin for YjsRelay {
             Protocol::Binary => {
                 // A viewer would answer with what it may not write.
                 if access == Access::Write {
-                    self.asked.insert(id);
+                    self.ask_for_missing(channel, id);
                 }
                 if self.awareness.any() {
                     self.curious.insert(id);
@@ -235,7 +243,7 @@ impl Plugin for YjsRelay {
             return Err(Refusal::bad_request("a server may publish {\"type\":\"yjs-update\",\"data\":[…]} only"));
         }
         let update = frame.data()?;
-        self.update(channel, None, &update, false)
+        self.update(channel, None, &update, Kind::Update)
     }
 
     fn on_request(&mut self, channel: &mut Channel, request: HttpRequest) -> Option<HttpResponse> {
@@ -266,6 +274,17 @@ impl Plugin for YjsRelay {
     }
 }
 
+/// What an update came as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An update.
+    Update,
+    /// An update that is all of a frame of y-websocket.
+    Whole,
+    /// All that the server lacks, in answer to its question.
+    Answer,
+}
+
 /// Closes the connection of who may not open the draft.
 fn turn_away(channel: &mut Channel, draft: &str, id: MemberId, identity: &Identity, denied: Denied) -> Refusal {
     let (user, draft) = (field(&identity.user), field(draft));
@@ -294,6 +313,7 @@ impl YjsRelay {
             protocol: if binary { Protocol::Binary } else { Protocol::Json },
             access,
             connection: format!("ws_{}_{:09x}", channel.now_ms(), channel.random() >> 28),
+            asked_at_ms: None,
         }
     }
 
@@ -315,7 +335,7 @@ impl YjsRelay {
             "yjs-update" => {
                 self.may_write(channel, id)?;
                 let update = frame.data()?;
-                self.update(channel, Some(id), &update, false)
+                self.update(channel, Some(id), &update, Kind::Update)
             }
             "yjs-state-request" => {
                 self.load(channel)?;
@@ -351,11 +371,11 @@ impl YjsRelay {
             }
             binary::Frame::Step2(update) => {
                 self.may_write(channel, id)?;
-                self.update(channel, Some(id), update, false)
+                self.update(channel, Some(id), update, Kind::Answer)
             }
             binary::Frame::Update { update, whole } => {
                 self.may_write(channel, id)?;
-                self.update(channel, Some(id), update, whole)
+                self.update(channel, Some(id), update, if whole { Kind::Whole } else { Kind::Update })
             }
             binary::Frame::Awareness { update, whole } => {
                 let changes = awareness::parse(update).map_err(malformed)?;
@@ -402,14 +422,13 @@ impl YjsRelay {
         Ok(access)
     }
 
-    /// Takes an update of a member or a server, all of it or nothing. `whole` if the frame holds just this update, in
-    /// the words of y-websocket.
+    /// Takes an update of a member or a server, all of it or nothing.
     fn update(
         &mut self,
         channel: &mut Channel,
         from: Option<MemberId>,
         update: &[u8],
-        whole: bool,
+        kind: Kind,
     ) -> Result<(), Refusal> {
         let checked =
             Checked::new(update).map_err(|why| Refusal::bad_request(format!("the update is malformed: {}", why.0)))?;
@@ -421,18 +440,21 @@ impl YjsRelay {
                 document::Excess::Gaps => "too many updates are missing before this one",
             })
         })?;
+        if let Some(from) = from {
+            if applied.gap && kind != Kind::Answer {
+                self.report_gap(channel, from);
+            } else if kind == Kind::Answer || checked.rows > 0 {
+                // A gap that even an answer leaves is not this member's to close. Deletions say nothing of gaps.
+                self.forget_gap(from);
+            }
+        }
         if !applied.changed {
             return Ok(());
-        }
-        if applied.gap
-            && let Some(from) = from
-        {
-            self.asked.insert(from);
         }
         self.spent += update.len();
         // Who just joined gets the document before what follows it.
         self.settle(channel);
-        self.spread(channel, from, update, whole);
+        self.spread(channel, from, update, kind);
         self.log_update(channel, from, update.len());
         Ok(())
     }

@@ -25,6 +25,9 @@ pub(crate) struct Member {
     pub(crate) access: Option<Access>,
     /// `ws_<milliseconds>_<random>`, for the operator.
     pub(crate) connection: String,
+    /// When it was asked for what the document lacks, or told that something is missing; absent once it sent that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_at_ms: Option<u64>,
 }
 
 /// All members.

@@ -6,6 +6,7 @@ mod awareness;
 mod bounds;
 mod document;
 mod editor;
+mod gaps;
 mod garbage;
 mod health;
 mod protocol;
