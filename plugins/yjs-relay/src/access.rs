@@ -1,5 +1,5 @@
 //! Who may open a draft, and who may write to it. Decides from the verified claims, and either from the operator's
-//! statement `draft_access` or from the firm the draft is bound to.
+//! statement `draft_access` or from the firm the draft is bound to. When that is asked is `admission.rs`'s business.
 
 use hotbay_sdk::{Channel, Identity, Rows, SqlError, SqlValue, log_warn};
 use serde::{Deserialize, Serialize};
@@ -40,25 +40,67 @@ pub(crate) fn firm(identity: &Identity) -> Option<String> {
     text(&claims.firm_id)
 }
 
-/// What an identity may do with a draft. Binds a draft that is opened for the first time to the opener's firm, unless
-/// that only reads.
-pub(crate) fn decide(channel: &Channel, draft: &str, identity: &Identity) -> Result<Access, Denied> {
-    let own = if identity.role == VIEWER { Access::Read } else { Access::Write };
-    let firm = firm(identity);
-    let parameters = [
-        SqlValue::Text(draft.to_owned()),
-        SqlValue::Text(identity.user.clone()),
-        firm.clone().map_or(SqlValue::Null, SqlValue::Text),
-        SqlValue::Text(identity.role.clone()),
-    ];
-    match channel.query(STATEMENT, &parameters) {
-        Err(SqlError::NotGranted) => by_firm(channel, draft, identity, firm, own),
-        Ok(rows) => by_rows(channel, &rows, own),
-        Err(why) => {
-            log_warn!(channel, "ws.error error=\"the statement {STATEMENT} failed: {}\" context=access", word(&why));
-            Err(Denied::Later)
+/// Where it is asked who may do what.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// The mount has the statement.
+    asks: bool,
+    /// The statement could not be run in this batch. Each that waited for it once more would keep the draft from all
+    /// others.
+    is_out: bool,
+}
+
+impl Gate {
+    /// What an identity may do with a draft. Binds a draft that is opened for the first time to the opener's firm,
+    /// unless that only reads.
+    pub(crate) fn decide(&mut self, channel: &Channel, draft: &str, identity: &Identity) -> Result<Access, Denied> {
+        if self.is_out {
+            return Err(Denied::Later);
+        }
+        let own = if identity.role == VIEWER { Access::Read } else { Access::Write };
+        let firm = firm(identity);
+        let parameters = [
+            SqlValue::Text(draft.to_owned()),
+            SqlValue::Text(identity.user.clone()),
+            firm.clone().map_or(SqlValue::Null, SqlValue::Text),
+            SqlValue::Text(identity.role.clone()),
+        ];
+        let answer = channel.query(STATEMENT, &parameters);
+        self.asks = answer != Err(SqlError::NotGranted);
+        match answer {
+            Err(SqlError::NotGranted) => by_firm(channel, draft, identity, firm, own),
+            Ok(rows) => by_rows(channel, &rows, own),
+            Err(why) => {
+                self.is_out = matches!(why, SqlError::Timeout | SqlError::Unavailable);
+                log_warn!(
+                    channel,
+                    "ws.error error=\"the statement {STATEMENT} failed: {}\" context=access",
+                    word(&why)
+                );
+                Err(Denied::Later)
+            }
         }
     }
+
+    /// Whether the statement decides, whose answer may change while members are here.
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// The batch ends: the statement may be tried again.
+    pub(crate) fn renew(&mut self) {
+        self.is_out = false;
+    }
+}
+
+/// Whether the draft is bound to a firm.
+pub(crate) fn is_bound(channel: &Channel) -> bool {
+    channel.kv().get(FIRM_KEY).is_some()
+}
+
+/// Leaves the draft to whoever opens it next.
+pub(crate) fn unbind(channel: &Channel) {
+    channel.kv().delete(FIRM_KEY);
 }
 
 fn by_rows(channel: &Channel, rows: &Rows, own: Access) -> Result<Access, Denied> {

@@ -12,7 +12,7 @@ use crate::awareness::{self, Change};
 use crate::members::Protocol;
 use crate::settings::BINARY_ENDPOINT;
 use crate::update::StateVector;
-use crate::{AWARENESS_TIMER, Kind, YjsRelay, binary, json};
+use crate::{AWARENESS_TIMER, Kind, YjsRelay, binary, draft_id, json};
 
 /// Lines about single frames in one batch; the host drops more of them anyway.
 const LINES_MAX: u32 = 8;
@@ -296,7 +296,7 @@ impl YjsRelay {
     pub(crate) fn log_update(&mut self, channel: &Channel, from: Option<MemberId>, bytes: usize) {
         if self.may_log_line() {
             let user = from.and_then(|from| self.members.get(from)).map_or("server", |member| &member.user);
-            let (draft, user, clients) = (field(self.draft_id()), field(user), self.members.len());
+            let (draft, user, clients) = (field(draft_id(&self.name)), field(user), self.members.len());
             log_debug!(
                 channel,
                 "yjs.update draftId={draft} fromUserId={user} clientCount={clients} updateSize={bytes}"

@@ -38,6 +38,7 @@
 //! is, nor how fast it may write.
 
 mod access;
+mod admission;
 mod awareness;
 mod binary;
 mod block;
@@ -58,20 +59,20 @@ mod update;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotbay_sdk::{
-    Channel, ChannelInfo, HttpRequest, HttpResponse, Identity, Joined, LeaveReason, Left, MemberId, Message, Payload,
-    Plugin, Publication, Refusal, RefusalCode, Sender, TimerKeep, log_error, log_info, log_warn,
+    Channel, ChannelInfo, HttpRequest, HttpResponse, Joined, LeaveReason, Left, MemberId, Message, Payload, Plugin,
+    Publication, Refusal, RefusalCode, Sender, TimerKeep, log_error, log_warn,
 };
 
-use access::{Access, Denied};
+use access::Gate;
+use admission::ACCESS_TIMER;
 use awareness::Awareness;
 use deliver::{Want, field};
 use members::{Member, Members, Protocol};
+use saved::Saved;
 use settings::Settings;
 use store::Draft;
 use update::{Checked, StateVector};
 
-/// Close code of who may try again later; from 4000 to 4499 clients reconnect.
-const TRY_AGAIN: u16 = 4013;
 /// When the next awareness state expires.
 const AWARENESS_TIMER: &str = "awareness";
 /// When states are sent that were too much for one batch.
@@ -85,6 +86,11 @@ pub struct YjsRelay {
     settings: Settings,
     /// Loaded when it is first needed.
     draft: Option<Draft>,
+    gate: Gate,
+    /// When access is checked again; absent if that is not to be, or not known after a crash.
+    access_due_ms: Option<u64>,
+    /// The last member whose access was checked again, while there are more.
+    checked: Option<MemberId>,
     members: Members,
     /// Members of the instance before, until the first batch.
     known: BTreeMap<MemberId, Member>,
@@ -115,6 +121,9 @@ impl Plugin for YjsRelay {
             name: info.name.clone(),
             settings,
             draft: None,
+            gate: Gate::default(),
+            access_due_ms: saved.access_due_ms,
+            checked: None,
             members: Members::default(),
             known: saved.members,
             awareness,
@@ -155,54 +164,17 @@ impl Plugin for YjsRelay {
     }
 
     fn on_join(&mut self, channel: &mut Channel, joined: Joined) -> Result<(), Refusal> {
-        let (id, identity) = (joined.member, &joined.identity);
-        let access = access::decide(channel, self.draft_id(), identity)
-            .map_err(|denied| turn_away(channel, self.draft_id(), id, identity, denied))?;
-        if let Err(why) = self.load(channel) {
-            channel.close(id, TRY_AGAIN, "The draft cannot be loaded");
-            return Err(why);
-        }
-        let member = self.member(channel, identity, Some(access));
-        log_info!(
-            channel,
-            "ws.connect userId={} firmId={} draftId={} connectionId={}",
-            field(&identity.user),
-            field(access::firm(identity).as_deref().unwrap_or("")),
-            field(self.draft_id()),
-            member.connection
-        );
-        let protocol = member.protocol;
-        self.members.insert(id, member);
-        match protocol {
-            Protocol::Json => self.want(id, Want::Document)?,
-            Protocol::Binary => {
-                // A viewer would answer with what it may not write.
-                if access == Access::Write {
-                    self.ask_for_missing(channel, id);
-                }
-                if self.awareness.any() {
-                    self.curious.insert(id);
-                }
-            }
-        }
-        Ok(())
+        self.admit(channel, &joined)
     }
 
     fn on_leave(&mut self, channel: &mut Channel, left: Left) {
-        self.wanted.remove(&left.member);
-        self.asked.remove(&left.member);
-        self.curious.remove(&left.member);
-        let gone = self.awareness.leave(left.member, channel.now_ms());
-        if let Some(member) = self.members.remove(left.member) {
-            let reason = match left.why {
-                LeaveReason::Asked => "left",
-                LeaveReason::Disconnected => "disconnected",
-                LeaveReason::Closed => "closed",
-            };
-            let (user, connection) = (field(&member.user), member.connection);
-            log_info!(channel, "ws.disconnect userId={user} connectionId={connection} reason={reason}");
-        }
-        self.announce_gone(channel, &gone);
+        let reason = match left.why {
+            LeaveReason::Asked => "left",
+            LeaveReason::Disconnected => "disconnected",
+            LeaveReason::Closed => "closed",
+        };
+        self.depart(channel, left.member, reason);
+        self.vacate(channel);
     }
 
     fn on_message(&mut self, channel: &mut Channel, message: Message) -> Result<(), Refusal> {
@@ -231,6 +203,7 @@ impl Plugin for YjsRelay {
                 self.announce_gone(channel, &expired);
                 self.set_awareness_timer(channel);
             }
+            ACCESS_TIMER => self.check_access(channel),
             // The end of the batch sends what is owed.
             STATES_TIMER => self.states_timer = false,
             _ => {}
@@ -255,6 +228,7 @@ impl Plugin for YjsRelay {
         self.send_awareness(channel);
         self.fold(channel);
         self.settle(channel);
+        self.gate.renew();
         (self.spent, self.lines, self.full) = (0, 0, false);
         if let Some(draft) = &mut self.draft {
             draft.document.renew();
@@ -266,7 +240,8 @@ impl Plugin for YjsRelay {
     }
 
     fn save(&mut self) -> Vec<u8> {
-        saved::write(&self.members, self.awareness.save(), self.unanswered())
+        let (members, awareness) = (saved::members(&self.members), self.awareness.save());
+        Saved { members, awareness, wanted: self.unanswered(), access_due_ms: self.access_due_ms }.write()
     }
 
     fn refused(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Option<Payload> {
@@ -285,50 +260,12 @@ enum Kind {
     Answer,
 }
 
-/// Closes the connection of who may not open the draft.
-fn turn_away(channel: &mut Channel, draft: &str, id: MemberId, identity: &Identity, denied: Denied) -> Refusal {
-    let (user, draft) = (field(&identity.user), field(draft));
-    match denied {
-        Denied::Foreign => {
-            log_warn!(channel, "ws.error error=\"access denied\" userId={user} draftId={draft} context=connect");
-            channel.close(id, 1008, "Access denied");
-            Refusal::forbidden("Access denied")
-        }
-        Denied::Later => {
-            channel.close(id, TRY_AGAIN, "Access cannot be checked now, try again later");
-            Refusal::new(RefusalCode::Unavailable, "access cannot be checked now, try again later")
-        }
-    }
+/// The draft's id, by the name of its channel.
+fn draft_id(name: &str) -> &str {
+    name.strip_prefix("draft:").unwrap_or(name)
 }
 
 impl YjsRelay {
-    fn draft_id(&self) -> &str {
-        self.name.strip_prefix("draft:").unwrap_or(&self.name)
-    }
-
-    fn member(&self, channel: &mut Channel, identity: &Identity, access: Option<Access>) -> Member {
-        let binary = self.settings.binary_endpoints.contains(&identity.endpoint);
-        Member {
-            user: identity.user.clone(),
-            protocol: if binary { Protocol::Binary } else { Protocol::Json },
-            access,
-            connection: format!("ws_{}_{:09x}", channel.now_ms(), channel.random() >> 28),
-            asked_at_ms: None,
-        }
-    }
-
-    /// Loads the draft, if it is not yet.
-    fn load(&mut self, channel: &Channel) -> Result<(), Refusal> {
-        if self.draft.is_none() {
-            let draft = Draft::load(channel, &self.settings).map_err(|why| {
-                log_error!(channel, "ws.error error={} draftId={} context=load", field(&why), field(self.draft_id()));
-                Refusal::new(RefusalCode::Unavailable, "the draft cannot be loaded")
-            })?;
-            self.draft = Some(draft);
-        }
-        Ok(())
-    }
-
     fn json_frame(&mut self, channel: &mut Channel, id: MemberId, payload: &Payload) -> Result<(), Refusal> {
         let frame = json::Frame::parse(payload)?;
         match frame.kind() {
@@ -396,30 +333,6 @@ impl YjsRelay {
                 Ok(())
             }
         }
-    }
-
-    /// Checks that a member may write.
-    fn may_write(&mut self, channel: &mut Channel, id: MemberId) -> Result<(), Refusal> {
-        let access = match self.members.get(id).and_then(|member| member.access) {
-            Some(access) => access,
-            None => self.access_after_crash(channel, id)?,
-        };
-        match access {
-            Access::Write => Ok(()),
-            Access::Read => Err(Refusal::forbidden("you may read this draft, but not change it")),
-        }
-    }
-
-    /// Decides again what the instance before knew.
-    fn access_after_crash(&mut self, channel: &mut Channel, id: MemberId) -> Result<Access, Refusal> {
-        let unknown = || Refusal::new(RefusalCode::Unavailable, "you are leaving");
-        let identity = channel.member(id).ok_or_else(unknown)?.identity;
-        let access = access::decide(channel, self.draft_id(), &identity)
-            .map_err(|denied| turn_away(channel, self.draft_id(), id, &identity, denied))?;
-        if let Some(member) = self.members.get_mut(id) {
-            member.access = Some(access);
-        }
-        Ok(access)
     }
 
     /// Takes an update of a member or a server, all of it or nothing.

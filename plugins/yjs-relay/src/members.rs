@@ -43,6 +43,11 @@ impl Members {
         self.all.len()
     }
 
+    /// Whether there is nobody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Whether any of them speaks so.
     pub(crate) fn any(&self, protocol: Protocol) -> bool {
         match protocol {

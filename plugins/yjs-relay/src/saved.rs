@@ -19,15 +19,24 @@ pub(crate) struct Saved {
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) awareness: awareness::Saved,
     pub(crate) wanted: BTreeMap<MemberId, Want>,
+    /// When access is checked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) access_due_ms: Option<u64>,
 }
 
-/// Writes it down.
-pub(crate) fn write(members: &Members, awareness: awareness::Saved, wanted: BTreeMap<MemberId, Want>) -> Vec<u8> {
-    let members = members.iter().take(MEMBERS_MAX).map(|(id, member)| (id, member.clone())).collect();
-    serde_json::to_vec(&Saved { members, awareness, wanted }).unwrap_or_default()
+impl Saved {
+    /// Writes it down.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
 }
 
-/// Reads it; nothing if it is not what [`write`] made.
+/// The members to hand over.
+pub(crate) fn members(members: &Members) -> BTreeMap<MemberId, Member> {
+    members.iter().take(MEMBERS_MAX).map(|(id, member)| (id, member.clone())).collect()
+}
+
+/// Reads it; nothing if it is not what [`Saved::write`] made.
 pub(crate) fn read(saved: Option<&[u8]>) -> Saved {
     saved.and_then(|saved| serde_json::from_slice(saved).ok()).unwrap_or_default()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) effect_bytes_max: usize,
     /// What is deleted gives up its content when the document is folded.
     pub(crate) garbage_collection: bool,
+    /// Time after which the statement `draft_access` is asked again about the members, in milliseconds.
+    pub(crate) access_check_ms: u64,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             awareness_bytes_max: number(&settings, "awareness_bytes_max", 64, 1 << 20, 16 << 10)? as usize,
             effect_bytes_max: number(&settings, "effect_bytes_max", 1 << 20, 1 << 30, 96 << 20)? as usize,
             garbage_collection: switch(&settings, "garbage_collection", true)?,
+            access_check_ms: number(&settings, "access_check_ms", 1_000, 86_400_000, 300_000)?,
         })
     }
 }

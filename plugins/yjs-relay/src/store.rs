@@ -7,8 +7,9 @@
 //! | `snapshot/000000` … | the document as one update of Yjs, in pieces of 1 MiB |
 //! | log | one update each, as it came |
 //!
-//! A fold writes all pieces and trims the log in one batch, so nothing in between can ever be found. An update too
-//! large for a log entry is folded in the batch that brings it.
+//! A fold writes all pieces and trims the log in one batch, so nothing in between can ever be found. The host trims only
+//! what was committed before: updates of that batch stay in the log as well, where they say nothing new, until the next
+//! fold. An update too large for a log entry is folded in the batch that brings it.
 
 use hotbay_sdk::Channel;
 
@@ -24,6 +25,11 @@ const READ_MAX: u32 = 1_000;
 
 fn piece_key(index: u32) -> String {
     format!("{KEY}/{index:06}")
+}
+
+/// Whether nothing was ever stored, except what the running batch has still to fold.
+pub(crate) fn is_blank(channel: &Channel) -> bool {
+    channel.log().bounds().next == 1 && channel.kv().get(KEY).is_none()
 }
 
 /// A draft, loaded.

@@ -11,6 +11,7 @@ use super::{
     BINARY_ENDPOINT, Editor, JSON_ENDPOINT, Room, binary_frames, frames, identity, join, join_binary, join_json, read,
     room, send, send_binary, send_update, viewer,
 };
+use crate::admission::TRY_AGAIN;
 use crate::binary;
 
 fn with_claims(user: &str, claims: &Value) -> Identity {
@@ -39,7 +40,10 @@ fn assert_denied(room: &Room, id: u64, joined: &Outcome) {
 #[test]
 fn the_first_to_open_a_draft_binds_it_to_a_firm() {
     let mut room = room();
-    assert!(may_open(&mut room, with_claims("ann", &json!({"firmId": "f1"}))));
+    let (ann, _) = join(&mut room, with_claims("ann", &json!({"firmId": "f1"})));
+    assert!(!may_open(&mut room, with_claims("eve", &json!({"firmId": "f2"}))), "also while it is empty");
+    send_update(&mut room, ann, &Editor::new(5).types("ours"));
+    room.disconnect(ann);
 
     for round in 0..3 {
         assert!(may_open(&mut room, with_claims("bob", &json!({"firmId": "f1"}))), "round {round}");
@@ -80,8 +84,68 @@ fn a_viewer_does_not_bind_a_draft() {
     let mut room = room();
     assert!(!may_open(&mut room, viewer("vera", JSON_ENDPOINT)));
     assert_eq!(room.kv().len(), 0);
-    assert!(may_open(&mut room, identity("ann", JSON_ENDPOINT)));
+    join_json(&mut room, "ann");
     assert!(may_open(&mut room, viewer("vera", JSON_ENDPOINT)));
+}
+
+/// Goal: whoever opens names at random leaves nothing, and keeps them from nobody.
+#[test]
+fn a_draft_in_which_nothing_was_written_is_left_to_the_next() {
+    let upsets: [fn(&mut Room); 3] = [|_| (), Room::sleep, Room::crash];
+    for upset in upsets {
+        let mut room = room();
+        let (ann, bob) = (join_json(&mut room, "ann"), join_binary(&mut room, "bob"));
+        upset(&mut room);
+        room.disconnect(ann);
+        assert_eq!(room.kv().len(), 1, "bob is still here");
+        upset(&mut room);
+        send_binary(&mut room, bob, binary::update(&[0, 0]));
+        room.disconnect(bob);
+
+        assert_eq!((room.kv().len(), room.log().len(), room.timers().len()), (0, 0, 0));
+        assert!(may_open(&mut room, with_claims("eve", &json!({"firmId": "f2"}))));
+    }
+}
+
+/// Goal: no broker that dies leaves a name taken.
+#[test]
+fn a_binding_nobody_took_back_does_not_count_if_nothing_was_written() {
+    let mut room = room();
+    join_json(&mut room, "ann");
+    room.restart();
+    assert_eq!(room.kv().len(), 1);
+    assert!(may_open(&mut room, with_claims("eve", &json!({"firmId": "f2"}))));
+    assert_eq!(room.kv().len(), 0);
+}
+
+/// Goal: what was written stays its firm's, wherever it lies.
+#[test]
+fn a_draft_in_which_something_was_written_stays_bound() {
+    const MIB: usize = 1 << 20;
+    // In the log, in the snapshot, and in the snapshot of the batch in which the last one leaves; deleted or not.
+    for (settings, bytes) in [("{}", 5), (r#"{"fold_updates_max":1}"#, 5), ("{}", 2 * MIB)] {
+        let mut room = Room::with_settings("draft:d1", settings);
+        room.set_effect_bytes_max(64 * MIB);
+        let (editor, ann) = (Editor::new(5), join_binary(&mut room, "ann"));
+        let what = room.sent(ann, binary::update(&editor.types(&"x".repeat(bytes))));
+        let left = room.left(ann, LeaveReason::Disconnected, None);
+
+        let outcome = room.batch(vec![what, left]);
+
+        assert_eq!((outcome.faults.len(), outcome.refusals.len()), (0, 0));
+        for upset in [Room::sleep, Room::crash, Room::restart] {
+            upset(&mut room);
+            assert!(!may_open(&mut room, with_claims("eve", &json!({"firmId": "f2"}))), "{settings}, {bytes} bytes");
+            let bob = join_json(&mut room, "bob");
+            room.disconnect(bob);
+        }
+        assert_eq!(room.kv().get("firm").map(Vec::as_slice), Some(b"f1".as_slice()));
+    }
+    let mut room = room();
+    let update = Editor::new(5).types("by a server");
+    room.publish(json!({"type": "yjs-update", "data": update}).to_string());
+    assert!(may_open(&mut room, identity("ann", JSON_ENDPOINT)));
+    assert!(!may_open(&mut room, with_claims("eve", &json!({"firmId": "f2"}))), "also what a server wrote");
 }
 
 #[test]
@@ -129,7 +193,7 @@ fn room_asking(answer: impl Fn() -> Result<Rows, SqlError> + 'static) -> (Room, 
     (room, calls)
 }
 
-fn rows(columns: &[&str], row: Option<&[SqlValue]>) -> Rows {
+pub(super) fn rows(columns: &[&str], row: Option<&[SqlValue]>) -> Rows {
     Rows {
         columns: columns.iter().map(|column| (*column).to_owned()).collect(),
         rows: row.into_iter().map(<[SqlValue]>::to_vec).collect(),
@@ -190,7 +254,7 @@ fn while_the_statement_cannot_be_asked_everybody_is_told_to_come_back() {
     ] {
         let (mut room, _) = room_asking(move || Err(error.clone()));
         let (id, joined) = join(&mut room, identity("ann", JSON_ENDPOINT));
-        assert_eq!(joined.closed, [(id, 4013, "Access cannot be checked now, try again later".to_owned())]);
+        assert_eq!(joined.closed, [(id, TRY_AGAIN, "Access cannot be checked now, try again later".to_owned())]);
         assert_eq!((joined.received.len(), joined.refusals.len(), room.kv().len()), (0, 1, 0));
         assert!(!room.members().contains(&id));
     }

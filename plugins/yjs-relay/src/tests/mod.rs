@@ -10,6 +10,7 @@ mod gaps;
 mod garbage;
 mod health;
 mod protocol;
+mod revoked;
 mod store;
 mod sync;
 mod update;
