@@ -1,12 +1,13 @@
 //! System 5, collaborative drafts, over real sockets: JSON frames on `/ws`, the protocol of y-websocket on `/yjs/{draftId}`. Items are
 //! those of system 5. Convergence of real editors is tested in `tests/e2e/drafts.mjs`, the page in a browser.
 //!
-//! Not here: 6's bytes beyond what a test can write by hand, 22 (the host's logs), 25 (alerts), 29 and 34 (several servers), 30 (saves
+//! Not here: 22 (the host's logs), 25 (alerts), 29 and 34 (several servers), 30 (saves
 //! are grouped by the store), 32's comments and change tracking (documents of the clients).
 
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::broker::{Broker, Setup, token};
 use crate::support::client::Client;
@@ -38,13 +39,36 @@ fn bytes(data: &Value) -> Vec<u8> {
     list.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()).expect("a byte")).collect()
 }
 
-/// An update (v1) that inserts a text at the beginning of the type `t`, as the first thing of a client. The format is that of
-/// Yjs: number of clients, blocks, client, clock, block info (string, 4), parent as a root type's name, content; an empty delete set.
-fn writes(client: u8, text: &str) -> Vec<u8> {
-    let mut update = vec![1, 1, client, 0, 0x04, 1, 1, b't', text.len() as u8];
-    update.extend_from_slice(text.as_bytes());
+/// Writes a number as Yjs does.
+fn number(to: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        to.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+/// An update (v1) that inserts a text into the type `t`, behind what the same client inserted before this clock. The format is that of
+/// Yjs: number of clients, blocks, client, clock, block info (string, 4, with or without an origin, 128), the origin or the name of a root
+/// type, content; an empty delete set.
+fn inserts(client: u8, clock: usize, text: &[u8]) -> Vec<u8> {
+    let mut update = vec![1, 1, client];
+    number(&mut update, clock);
+    if let Some(last) = clock.checked_sub(1) {
+        update.extend([0x84, client]);
+        number(&mut update, last);
+    } else {
+        update.extend([0x04, 1, 1, b't']);
+    }
+    number(&mut update, text.len());
+    update.extend_from_slice(text);
     update.push(0);
     update
+}
+
+/// The same as the first thing of a client.
+fn writes(client: u8, text: &str) -> Vec<u8> {
+    inserts(client, 0, text.as_bytes())
 }
 
 fn update(data: &[u8]) -> Value {
@@ -53,9 +77,15 @@ fn update(data: &[u8]) -> Value {
 
 /// A frame of y-websocket: sync (0), then step 1 (0), step 2 (1) or update (2), then a length and that many bytes.
 fn sync(step: u8, data: &[u8]) -> Message {
-    let mut frame = vec![0, step, data.len() as u8];
+    let mut frame = vec![0, step];
+    number(&mut frame, data.len());
     frame.extend_from_slice(data);
     Message::binary(frame)
+}
+
+/// Proves that nothing came in so far.
+async fn hears_nothing(client: &mut Client) {
+    client.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
 }
 
 /// An awareness frame of one client: its clock and its state as JSON.
@@ -88,19 +118,15 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-async fn close_of(client: &mut Client) -> Option<CloseFrame> {
-    loop {
-        if let Err(close) = client.next_or_close().await {
-            return close;
-        }
-    }
-}
-
 /// Items 1 to 4 and 36: the upgrade is accepted, and closed with 1008 and the reason.
 #[tokio::test]
 async fn who_may_not_open_a_draft_is_closed_with_1008() {
     let broker = Setup::example().start();
-    drop(json_client(&broker, "d1", "ann").await);
+    let (mut ann, _) = json_client(&broker, "d1", "ann").await;
+    // What is written stays its firm's; a draft nobody wrote into is the next one's.
+    ann.send(update(&writes(1, "ours"))).await;
+    hears_nothing(&mut ann).await;
+    ann.close().await;
     let good = user("ann", "f1", &json!({}));
     let base = format!("ws://{}", broker.address());
     let foreign = user("eve", "f2", &json!({}));
@@ -118,9 +144,9 @@ async fn who_may_not_open_a_draft_is_closed_with_1008() {
         (format!("/yjs/d1?token={foreign}"), "Access denied"),
     ] {
         let mut client = Client::connect(&format!("{base}{path}")).await;
-        let close = close_of(&mut client).await.unwrap_or_else(|| panic!("{path}: no close frame"));
-        assert_eq!(u16::from(close.code), 1008, "{path}: {}", close.reason);
-        assert!(close.reason.contains(reason), "{path}: {}", close.reason);
+        let (code, told) = client.closed().await.unwrap_or_else(|| panic!("{path}: no close frame"));
+        assert_eq!(code, 1008, "{path}: {told}");
+        assert!(told.contains(reason), "{path}: {told}");
     }
     let invited = user("guest", "f2", &json!({ "drafts": ["d1"] }));
     let mut guest = broker.connect_with("/ws?draftId=d1", &invited).await;
@@ -145,11 +171,11 @@ async fn an_update_reaches_the_others_of_its_draft() {
     let state = ann.json().await;
     assert_eq!(state["type"], "yjs-state-response", "the sender gets no echo: {state}");
     assert!(contains(&bytes(&state["data"]), b"hello"));
-    cleo.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut cleo).await;
 
     // The same again says nothing new.
     bob.send(update(&hello)).await;
-    ann.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut ann).await;
 }
 
 /// Items 9 to 11: what is wrong is said, the connection stays, and nothing changes.
@@ -181,11 +207,11 @@ async fn bad_frames_get_an_error_and_change_nothing() {
         assert!(error["type"] == "error" && error["error"].is_string(), "{text}: {error}");
     }
     ann.send(json!({ "type": "dance" })).await;
-    ann.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut ann).await;
     ann.send(json!({ "type": "yjs-state-request" })).await;
     let state = bytes(&ann.json().await["data"]);
     assert!(contains(&state, b"good"));
-    bob.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut bob).await;
 }
 
 /// Items 15 and 16: what others saw is on disk; `kill -9` loses nothing, and nobody gets an empty document.
@@ -257,7 +283,7 @@ async fn awareness_comes_and_goes_with_its_member() {
     until(&mut late, |frame| frame[0] == 1 && contains(frame, b"{}")).await;
     let expired = until(&mut late, |frame| frame[0] == 1).await;
     assert!(contains(&expired, b"null"), "nobody renewed it: {expired:?}");
-    json.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut json).await;
 }
 
 /// A viewer reads and does not write, by either protocol.
@@ -276,7 +302,7 @@ async fn a_viewer_reads_and_does_not_write() {
     binary.send_message(sync(0, &[0])).await;
     let state = until(&mut binary, |frame| frame.starts_with(&[0, 1])).await;
     assert!(!contains(&state, b"graffiti"));
-    ann.nothing_before(json!({ "type": "ping" }), |answer| answer["type"] == "pong").await;
+    hears_nothing(&mut ann).await;
 }
 
 /// A statement replaces the rule of firms where one is configured.
@@ -347,7 +373,7 @@ async fn heartbeats_and_log_lines() {
     drop(silent);
 }
 
-/// A large document: up to 16 MiB it is taken, beyond that refused, and it wakes again.
+/// A large document: up to its bound it is taken, beyond that refused, and it wakes again.
 #[tokio::test]
 async fn a_document_has_a_bound() {
     let broker = Setup::example()
@@ -355,33 +381,10 @@ async fn a_document_has_a_bound() {
         .set("mount.drafts.limits.idle_ms", 500)
         .start();
     let (mut ann, _) = json_client(&broker, "d1", "ann").await;
-    let large = |client: u8, length: usize| {
-        let mut update = vec![1, 1, client, 0, 0x04, 1, 1, b't'];
-        let mut rest = length;
-        while rest >= 0x80 {
-            update.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        update.push(rest as u8);
-        update.extend(std::iter::repeat_n(b'x', length));
-        update.push(0);
-        update
-    };
     let mut binary = connect(&broker, "/yjs/d1", "bob", "f1").await;
-    let frame = |update: &[u8]| {
-        let mut frame = vec![0, 2];
-        let mut rest = update.len();
-        while rest >= 0x80 {
-            frame.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        frame.push(rest as u8);
-        frame.extend_from_slice(update);
-        Message::binary(frame)
-    };
-    binary.send_message(frame(&large(1, 250_000))).await;
+    binary.send_message(sync(2, &inserts(1, 0, &vec![b'x'; 250_000]))).await;
     assert_eq!(ann.json().await["type"], "yjs-update");
-    binary.send_message(frame(&large(2, 100_000))).await;
+    binary.send_message(sync(2, &inserts(2, 0, &vec![b'x'; 100_000]))).await;
     ann.send(json!({ "type": "yjs-state-request" })).await;
     let state = ann.until(|frame| frame["type"] == "yjs-state-response").await;
     let length = state["data"].as_array().expect("bytes").len();
@@ -391,4 +394,115 @@ async fn a_document_has_a_bound() {
     ann.send(json!({ "type": "yjs-state-request" })).await;
     let state = ann.until(|frame| frame["type"] == "yjs-state-response").await;
     assert_eq!(state["data"].as_array().expect("bytes").len(), length, "it wakes as it was");
+}
+
+/// Decided: what makes the document larger than 16 MiB gets `error` and changes nothing.
+/// Method: letters whose bytes are one digit, so that 7 MiB of them fit into a frame of JSON, written without a tree of numbers.
+#[tokio::test]
+async fn a_document_has_16_mib_by_default() {
+    const MIB: usize = 1 << 20;
+    let tabs = |client, length| {
+        let list: String = inserts(client, 0, &vec![b'\t'; length]).iter().map(|byte| format!(",{byte}")).collect();
+        format!("{{\"type\":\"yjs-update\",\"data\":[{}]}}", &list[1..])
+    };
+    let broker = Setup::example().start();
+    let (mut ann, _) = json_client(&broker, "d1", "ann").await;
+    for client in [1, 2] {
+        ann.send_text(&tabs(client, 7 * MIB)).await;
+        hears_nothing(&mut ann).await;
+    }
+
+    ann.send_text(&tabs(3, 3 * MIB)).await;
+
+    let why = "the update would make the document too large";
+    assert_eq!(ann.json().await, json!({ "type": "error", "error": why }));
+    // What the server has, as it says itself to who may write.
+    let mut vector = vec![2];
+    for client in [1, 2] {
+        vector.push(client);
+        number(&mut vector, 7 * MIB);
+    }
+    let mut bob = connect(&broker, "/yjs/d1", "bob", "f1").await;
+    assert_eq!(Message::binary(binary(&mut bob).await), sync(0, &vector));
+    ann.send(update(&inserts(4, 0, b"small"))).await;
+    assert_eq!(Message::binary(binary(&mut bob).await), sync(2, &inserts(4, 0, b"small")));
+}
+
+/// Item 9: who sends an update while one before it is missing learns of it, once, and can mend it. Else it would write for nobody.
+#[tokio::test]
+async fn who_leaves_a_gap_is_told_and_closes_it() {
+    let broker = Setup::example().start();
+    let (mut ann, _) = json_client(&broker, "d1", "ann").await;
+    let (mut bob, _) = json_client(&broker, "d1", "bob").await;
+
+    ann.send(update(&inserts(1, 3, b"def"))).await;
+
+    let why = "updates before this one are missing; send your whole state";
+    assert_eq!(ann.json().await, json!({ "type": "error", "error": why }));
+    ann.send(update(&inserts(1, 6, b"g"))).await;
+    hears_nothing(&mut ann).await;
+    ann.send(update(&inserts(1, 0, b"abcdefg"))).await;
+    hears_nothing(&mut ann).await;
+    for told in [inserts(1, 3, b"def"), inserts(1, 6, b"g"), inserts(1, 0, b"abcdefg")] {
+        assert_eq!(bob.json().await, update(&told));
+    }
+    let (_cleo, state) = json_client(&broker, "d1", "cleo").await;
+    let blocks = b"\x04\x01\x01t\x03abc\x84\x01\x02\x03def\x84\x01\x05\x01g";
+    assert_eq!(state, [&[1, 3, 1, 0], &blocks[..], &[0]].concat(), "three blocks from clock 0 on, and no gap");
+}
+
+/// Items 15 and 16, decided: 500 updates become a snapshot, and that with the tail behind it is the document.
+#[tokio::test]
+async fn a_folded_document_is_the_same_after_a_restart() {
+    let mut broker = Setup::example().start();
+    let (mut ann, _) = json_client(&broker, "d1", "ann").await;
+    // Those of a batch are folded together, at its end, and it leaves its own in the log: 256 at most. The rest comes after that.
+    for clock in 0..600 {
+        if clock == 550 {
+            hears_nothing(&mut ann).await;
+        }
+        ann.send(update(&inserts(1, clock, &[b'a' + (clock % 26) as u8]))).await;
+    }
+    ann.send(json!({ "type": "yjs-state-request" })).await;
+    let before = bytes(&ann.json().await["data"]);
+    broker.kill();
+    let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = options.connect().await.expect("the database");
+    let count = "SELECT (SELECT count(*) FROM state WHERE key = CAST('snapshot' AS BLOB)), log_next - log_first
+        FROM channel WHERE name = 'draft:d1'";
+    let (heads, tail): (i64, i64) = sqlx::query_as(count).fetch_one(&mut database).await.expect("counts");
+    assert!(heads == 1 && (50..400).contains(&tail), "{heads} snapshots, {tail} updates behind");
+    database.close().await.expect("an end");
+    broker.start();
+
+    let (_ann, after) = json_client(&broker, "d1", "ann").await;
+
+    assert_eq!(after, before);
+    let letters: Vec<u8> = (0..500).map(|clock| b'a' + (clock % 26) as u8).collect();
+    assert!(contains(&after, &letters), "what was folded is one text");
+}
+
+/// Decided: an application server changes a draft with `yjs-update`, and what it publishes is as durable as any other update.
+#[tokio::test]
+async fn a_server_publishes_an_update() {
+    let mut broker = Setup::example().start();
+    let key = broker.api_key("backend");
+    let (mut ann, _) = json_client(&broker, "d1", "ann").await;
+    let mut bob = connect(&broker, "/yjs/d1", "bob", "f1").await;
+    let published = writes(9, "by a server");
+
+    let answer = broker.publish(&key, "draft:d1", &update(&published)).await;
+
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(ann.json().await, update(&published));
+    until(&mut bob, |frame| Message::binary(frame.to_vec()) == sync(2, &published)).await;
+    for wrong in [json!({ "type": "ping" }), update(&[1, 2, 3])] {
+        let answer = broker.publish(&key, "draft:d1", &wrong).await;
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text);
+    }
+    hears_nothing(&mut ann).await;
+    broker.kill();
+    broker.start();
+    let (_ann, state) = json_client(&broker, "d1", "ann").await;
+    assert_eq!(state, published);
 }
