@@ -1,7 +1,8 @@
 //! Subscriptions that ask for events of the past. They take hold at the end of the batch: members that ask for the same, as after
 //! a restart they do, then share one reading of the history and one set of frames. Until then a member gets nothing of the event
 //! channel, even if it was subscribed before, so nothing live comes before its past; what is sent meanwhile comes behind the replay,
-//! all of it. What a batch cannot bear waits for the next one.
+//! all of it. What a batch cannot bear waits for the next one. What a member got live before it asked is past like everything else,
+//! so it may come again: behind `subscribed`, in its place.
 
 use hotbay_sdk::{Audience, Channel, MemberId, Refusal};
 use serde::{Deserialize, Serialize};
