@@ -4,6 +4,7 @@
 //! compression, 31 with its metrics; 30 and 33 are clients' business, 34 is measured by `make bench`.
 
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -228,11 +229,7 @@ async fn ping_is_answered_and_nonsense_is_not() {
     pong(&mut ann).await;
     broker.until_log("Message from ann: hello").await;
 
-    for _ in 0..100 {
-        if !ann.try_send(json!({ "type": "hello" })).await {
-            break;
-        }
-    }
+    ann.flood(&json!({ "type": "hello" }), 100).await;
     assert_eq!(ann.close_code().await, Some(1008));
 }
 
@@ -265,17 +262,8 @@ async fn an_owner_has_three_connections() {
 async fn a_client_that_writes_too_fast_is_closed() {
     let broker = setup().start();
     let (mut ann, ..) = welcomed(&broker, "ann").await;
-    for _ in 0..40 {
-        if !ann.try_send(json!({ "type": "ping" })).await {
-            break;
-        }
-    }
-    let close = loop {
-        if let Err(close) = ann.next_or_close().await {
-            break close.expect("a close frame");
-        }
-    };
-    assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "Rate limit exceeded"));
+    ann.flood(&json!({ "type": "ping" }), 40).await;
+    assert_eq!(ann.closed().await, Some((1008, "Rate limit exceeded".to_owned())));
 }
 
 /// Item 23: what is published while the owner is away comes right after the welcome, in order, also after a crash, and once.
@@ -299,6 +287,63 @@ async fn events_wait_for_an_owner_who_is_away() {
     assert_eq!(ann.json().await["type"], "metrics_update");
     let (_, welcome, _) = welcomed(&broker, "ann").await;
     assert_eq!(welcome["type"], "connection_established", "they come once");
+}
+
+/// Item 23: what is too much, or too old, is not kept, and the welcome says how many there were.
+#[tokio::test]
+async fn events_that_were_not_kept_are_counted() {
+    let broker = setup().set("mount.metrics.settings.offline_events_max", 2).start();
+    let key = broker.api_key("shop");
+    let publish = async |broker: &Broker, key: &str, number: usize| {
+        let event = json!({ "type": "booking_updated", "data": { "bookingId": number } });
+        assert_eq!(broker.publish(key, "owner:ann", &event).await.status, 200);
+    };
+    for number in 0..5 {
+        publish(&broker, &key, number).await;
+    }
+    let mut ann = connect(&broker, "ann").await;
+    assert_eq!(ann.json().await["data"]["eventsDropped"], 3);
+    for number in [3, 4] {
+        assert_eq!(ann.json().await["data"]["bookingId"], number);
+    }
+    let (_, welcome, _) = welcomed(&broker, "ann").await;
+    assert_eq!(welcome["data"].get("eventsDropped"), None, "they are told of once");
+
+    // A day, shortened to nothing: what nobody waits for is old at once.
+    let broker = setup().set("mount.metrics.settings.offline_ttl_ms", 0).start();
+    let key = broker.api_key("shop");
+    publish(&broker, &key, 0).await;
+    let (_, welcome, figures) = welcomed(&broker, "ann").await;
+    assert_eq!((&welcome["data"]["eventsDropped"], &figures["type"]), (&json!(1), &json!("metrics_update")));
+}
+
+/// Item 23: kept events are forgotten when their day, here a second, is over: while the broker runs, and while it does not.
+#[tokio::test]
+async fn kept_events_expire() {
+    const TTL_MS: u64 = 1_000;
+    let mut broker = setup().set("mount.metrics.settings.offline_ttl_ms", TTL_MS).start();
+    let key = broker.api_key("shop");
+    for crash in [false, true] {
+        let event = json!({ "type": "booking_updated", "data": { "bookingId": 1 } });
+        assert_eq!(broker.publish(&key, "owner:ann", &event).await.status, 200);
+        let kept_at = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis() as u64;
+        if crash {
+            broker.kill();
+            broker.start();
+        }
+        // Another owner's updates tell the broker's time.
+        let (mut clock, ..) = welcomed(&broker, "bob").await;
+        clock.until(|update| update["timestamp"].as_u64().expect("ms") >= kept_at + TTL_MS).await;
+
+        let (ann, welcome, figures) = welcomed(&broker, "ann").await;
+
+        assert_eq!(welcome["data"]["eventsDropped"], 1, "{welcome}");
+        assert_eq!(figures["type"], "metrics_update");
+        ann.close().await;
+        broker.until_metric_is("hotbay_connections", 1.0).await;
+        clock.close().await;
+        broker.until_metric_is("hotbay_connections", 0.0).await;
+    }
 }
 
 /// Item 15: a thousand owners at a time cost the database at most five statements a tick.

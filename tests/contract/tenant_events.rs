@@ -3,8 +3,9 @@
 //! Not here: 25 to 27 (the client and its page, tested in a browser), 28 (the roll-back of plugins), 32's servers and 35 (other
 //! processes).
 
+mod slow_readers;
+
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::broker::{Broker, Setup, token};
 use crate::support::client::Client;
@@ -49,13 +50,8 @@ async fn send(broker: &Broker, method: &str, path: &str, name: &str, role: &str,
     http::send(method, &broker.http(&format!("/api/websocket{path}")), &headers, body).await
 }
 
-async fn close_of(broker: &Broker, path: &str) -> Option<CloseFrame> {
-    let mut client = Client::connect(&format!("ws://{}{path}", broker.address())).await;
-    loop {
-        if let Err(close) = client.next_or_close().await {
-            return close;
-        }
-    }
+async fn close_of(broker: &Broker, path: &str) -> Option<(u16, String)> {
+    Client::connect(&format!("ws://{}{path}", broker.address())).await.closed().await
 }
 
 /// Items 1, 2 and 10: the claims must be what the query says; then `connection` says who one is.
@@ -81,9 +77,9 @@ async fn tenant_and_user_must_be_those_of_the_token() {
         "/ws?tenant_id=acme&user_id=ann".to_owned(),
         "/ws?tenant_id=acme&user_id=ann&token=a.b.c".to_owned(),
     ] {
-        let close = close_of(&broker, &wrong).await.expect("a close frame");
-        assert_eq!(u16::from(close.code), 1008, "{wrong}");
-        assert!(!close.reason.is_empty(), "{wrong}");
+        let (code, reason) = close_of(&broker, &wrong).await.expect("a close frame");
+        assert_eq!(code, 1008, "{wrong}");
+        assert!(!reason.is_empty(), "{wrong}");
     }
 
     let insecure = setup().set("mount.events.auth.insecure_query", true).start();
@@ -245,7 +241,7 @@ async fn the_http_api_answers_what_frontends_expect() {
     assert_eq!(info["success"], true);
     let websocket = &info["websocket"];
     assert_eq!((&websocket["tenant_id"], &websocket["supabase"]["enabled"]), (&json!("acme"), &json!(false)), "{info}");
-    assert!(websocket["nextjs"]["url"].as_str().expect("a URL").starts_with("ws://"), "{info}");
+    assert_eq!(websocket["nextjs"]["url"], broker.http("/ws").replacen("http", "ws", 1), "{info}");
     assert!(websocket["nextjs"]["status"].is_string() && websocket["nextjs"]["metrics"].is_object(), "{info}");
     for (list, known) in [
         ("channels", "tenant:acme"),
@@ -311,6 +307,36 @@ async fn the_status_counts() {
     assert!(detailed.to_string().len() > plain.to_string().len(), "{detailed}");
 }
 
+/// Items 5 and 21: on a channel it is subscribed to, as everybody is to `tenant`, a client that asks for the past gets it before what
+/// comes live, and nothing twice.
+#[tokio::test]
+async fn a_replay_comes_before_what_is_live_and_nothing_comes_twice() {
+    let broker = setup().start();
+    let mut bob = join(&broker, "bob").await;
+    for number in 0..20 {
+        ask(&mut bob, json!({ "type": "e", "data": number }), "e").await;
+    }
+    let mut readers = Vec::new();
+    for number in 0..10 {
+        readers.push(join(&broker, &format!("reader-{number}")).await);
+    }
+    // Bob goes on while they ask; so some of his events come in between, wherever that is.
+    for (number, reader) in readers.iter_mut().enumerate() {
+        bob.send(json!({ "type": "e", "data": 20 + number })).await;
+        reader.send(json!({ "type": "subscribe", "channel": "tenant", "replay": 5 })).await;
+    }
+    ask(&mut bob, json!({ "type": "last", "data": 30 }), "last").await;
+
+    for mut reader in readers {
+        while reader.json().await["eventType"] != "subscribed" {}
+        let mut seen = Vec::new();
+        while seen.last() != Some(&30) {
+            seen.push(reader.json().await["data"].as_u64().expect("a number"));
+        }
+        assert!(seen.len() >= 6 && seen.is_sorted_by(|one, next| one + 1 == *next), "{seen:?}");
+    }
+}
+
 /// Item 21: history is durable, bounded and paged.
 #[tokio::test]
 async fn history_is_durable_bounded_and_paged() {
@@ -341,6 +367,37 @@ async fn history_is_durable_bounded_and_paged() {
     assert_eq!((bad.status, &bad.json()["success"]), (403, &json!(false)));
     let bad = send(&broker, "GET", "/history?channel=ideas&limit=many", "ann", "", &Value::Null).await;
     assert_eq!(bad.status, 400);
+}
+
+/// Item 18: an admin forgets the history of a channel; who is subscribed stays so.
+#[tokio::test]
+async fn an_admin_forgets_a_history() {
+    let mut broker = setup().start();
+    let mut ann = join(&broker, "ann").await;
+    ask(&mut ann, json!({ "type": "subscribe", "channel": "ideas" }), "subscribed").await;
+    for channel in ["ideas", "ideas", "tenant"] {
+        ask(&mut ann, json!({ "type": "idea_created", "channel": channel, "data": 1 }), "idea_created").await;
+    }
+    for query in ["?channel=ideas", "?channel=ideas:rival", "", "?channel=ideas&user_id=ann"] {
+        let role = if query == "?channel=ideas" { "" } else { "admin" };
+        let refused = send(&broker, "DELETE", query, "root", role, &Value::Null).await;
+        assert!([400, 403].contains(&refused.status), "{query}: {}", refused.text);
+    }
+
+    let deleted = send(&broker, "DELETE", "?channel=ideas", "root", "admin", &Value::Null).await;
+
+    assert_eq!(
+        (deleted.status, deleted.json()),
+        (200, json!({ "success": true, "channel": "ideas:acme", "deleted": 2 }))
+    );
+    let kept = async |broker: &Broker, channel: &str| {
+        let page = send(broker, "GET", &format!("/history?channel={channel}"), "ann", "", &Value::Null).await.json();
+        page["events"].as_array().expect("events").len()
+    };
+    ask(&mut ann, json!({ "type": "idea_updated", "channel": "ideas", "data": 2 }), "idea_updated").await;
+    broker.kill();
+    broker.start();
+    assert_eq!((kept(&broker, "ideas").await, kept(&broker, "tenant").await), (1, 1));
 }
 
 /// Item 18: an admin changes the filters of a user's connections, and closes them.
@@ -388,7 +445,21 @@ async fn a_server_publishes() {
     let event = json!({ "event": "user_update", "payload": { "a": 1 }, "source": "user_service" });
     assert_eq!(broker.publish(key.trim(), "tenant:acme", &event).await.status, 200);
     let event = ann.until(|event| event["eventType"] == "user_update").await;
-    assert_eq!((&event["data"], &event["source"]), (&json!({ "a": 1 }), &json!("user_service")));
+    assert_eq!(
+        (&event["data"], &event["source"], &event["userId"]),
+        (&json!({ "a": 1 }), &json!("user_service"), &json!(null))
+    );
+
+    // In the name of a user, whom filters look at as well.
+    ask(&mut ann, json!({ "type": "filters", "filters": { "users": ["zoe"] } }), "filters_updated").await;
+    for user in ["yan", "zoe"] {
+        let event = json!({ "event": "user_update", "type": "SERVER_EVENT", "userId": user });
+        assert_eq!(broker.publish(key.trim(), "tenant:acme", &event).await.status, 200);
+    }
+    let event = ann.json().await;
+    assert_eq!((&event["eventType"], &event["userId"]), (&json!("user_update"), &json!("zoe")), "{event}");
+    let nobody = json!({ "event": "user_update", "userId": "" });
+    assert_eq!(broker.publish(key.trim(), "tenant:acme", &nobody).await.status, 400);
 }
 
 /// What is wrong is said in an `error` event, and nobody else hears of it.

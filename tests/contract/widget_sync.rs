@@ -3,6 +3,8 @@
 //! Not here: 25 to 28 and 31 (the client, tested with its page in a browser), 29 and 33 (the life of a Node process; `hotbay serve`
 //! has its own).
 
+mod conflicts;
+
 use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Setup, token};
@@ -195,62 +197,6 @@ async fn keys_merge_and_survive_a_crash() {
     assert!(sync["payload"]["version"].is_u64() && sync["payload"]["deleted"].is_array(), "{sync}");
 }
 
-/// Item 11: an update against an old version changes nothing and asks; each way of solving it does what it says.
-#[tokio::test]
-async fn conflicts_are_detected_and_solved() {
-    let broker = setup().start();
-    let (mut ann, mut bob) = (join(&broker, "ann").await, join(&broker, "bob").await);
-    let value = async |client: &mut Client, name: &str, widget: &str| {
-        ask(client, name, "SYNC_REQUEST", json!({})).await["payload"]["widgets"][widget].clone()
-    };
-    for (resolution, data, expected) in [
-        ("client", None, json!({ "v": "bob" })),
-        ("server", None, json!({ "v": "ann" })),
-        ("merge", Some(json!({ "v": "both" })), json!({ "v": "both" })),
-    ] {
-        let widget = format!("w-{resolution}");
-        let update = |v: &str, base: Option<u64>| {
-            let mut payload = json!({ "widgetId": widget, "data": { "v": v } });
-            if let Some(base) = base {
-                payload["baseVersion"] = json!(base);
-            }
-            payload
-        };
-        ask(&mut ann, "ann", "WIDGET_UPDATE", update("first", None)).await;
-        ask(&mut ann, "ann", "WIDGET_UPDATE", update("ann", Some(1))).await;
-
-        let conflict = ask(&mut bob, "bob", "WIDGET_UPDATE", update("bob", Some(1))).await;
-
-        assert_eq!(conflict["type"], "CONFLICT_DETECTED", "{conflict}");
-        let payload = &conflict["payload"];
-        assert_eq!((&payload["widgetId"], &payload["serverVersion"]), (&json!(widget), &json!(2)));
-        assert_eq!((&payload["serverData"]["v"], &payload["clientData"]["v"]), (&json!("ann"), &json!("bob")));
-        assert_eq!(value(&mut ann, "ann", &widget).await["data"]["v"], "ann", "nothing was applied");
-
-        let mut solved = json!({ "conflictId": payload["conflictId"], "resolution": resolution });
-        if let Some(data) = data {
-            solved["data"] = data;
-        }
-        let answer = ask(&mut bob, "bob", "CONFLICT_RESOLVED", solved.clone()).await;
-        assert_eq!(answer["type"], "ACK", "{answer}");
-        assert_eq!(value(&mut ann, "ann", &widget).await["data"], expected, "{resolution}");
-        let again = ask(&mut bob, "bob", "CONFLICT_RESOLVED", solved).await;
-        assert_eq!(again["type"], "NACK", "a conflict is solved once: {again}");
-    }
-}
-
-/// `enableConflictDetection = false`: the last writer wins, whatever it was based on.
-#[tokio::test]
-async fn without_detection_the_last_writer_wins() {
-    let broker = setup().set("mount.widgets.settings.enableConflictDetection", false).start();
-    let mut ann = join(&broker, "ann").await;
-    for (v, version) in [("one", 1), ("two", 2)] {
-        let payload = json!({ "widgetId": "w", "data": { "v": v }, "baseVersion": 0 });
-        let ack = ask(&mut ann, "ann", "WIDGET_UPDATE", payload).await;
-        assert_eq!((&ack["type"], &ack["payload"]["version"]), (&json!("ACK"), &json!(version)), "{ack}");
-    }
-}
-
 /// Item 9: deletions are told, remembered, and conflict like updates; a batch happens as a whole or not at all.
 #[tokio::test]
 async fn deletions_and_batches() {
@@ -353,6 +299,29 @@ async fn operations_by_http_reach_the_sockets_and_happen_once() {
     assert_eq!(sync["payload"]["widgets"]["w"], json!({ "version": 1, "data": { "v": 1 } }));
 }
 
+/// Item 27: what a client queued while it was away, up to 500 operations, goes in at once, over HTTP and over the socket.
+#[tokio::test]
+async fn a_whole_queue_is_synced_at_once() {
+    let broker = setup().start();
+    let mut ann = join(&broker, "ann").await;
+    let queue = |name: &str, count: usize| -> Vec<Value> {
+        let payload = |n| json!({ "widgetId": format!("{name}{}", n % 50), "data": { "n": n } });
+        let one = |n| json!({ "operationId": format!("{name}-{n}"), "type": "WIDGET_UPDATE", "payload": payload(n) });
+        (0..count).map(one).collect()
+    };
+    let posted = post(&broker, "ann", &json!({ "type": "SYNC", "operations": queue("h", 500) })).await;
+    assert_eq!((posted.status, &posted.json()["success"]), (200, &json!(true)));
+    assert_eq!(posted.json()["results"].as_array().map(Vec::len), Some(500));
+    let ack = ask(&mut ann, "ann", "SYNC_UPDATE", json!({ "operations": queue("s", 500) })).await;
+    assert_eq!((&ack["type"], &ack["payload"]["success"]), (&json!("ACK"), &json!(true)));
+    assert_eq!(ack["payload"]["version"], 1_000);
+
+    let too_many = post(&broker, "ann", &json!({ "type": "SYNC", "operations": queue("x", 501) })).await;
+    assert_eq!(too_many.status, 400, "{}", too_many.text);
+    let nack = ask(&mut ann, "ann", "SYNC_UPDATE", json!({ "operations": queue("x", 501) })).await;
+    assert_eq!(nack["payload"]["code"], "too_many_pending", "{nack}");
+}
+
 /// Items 17 and 20: what the plain requests answer.
 #[tokio::test]
 async fn plain_requests_answer_what_frontends_expect() {
@@ -444,17 +413,8 @@ async fn bad_messages_get_a_nack() {
 async fn a_client_that_writes_too_fast_is_closed() {
     let broker = Setup::example().start();
     let mut ann = join(&broker, "ann").await;
-    for _ in 0..60 {
-        if !ann.try_send(message("ann", "p", "PING", json!({}))).await {
-            break;
-        }
-    }
-    let close = loop {
-        if let Err(close) = ann.next_or_close().await {
-            break close.expect("a close frame");
-        }
-    };
-    assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "Rate limit exceeded"));
+    ann.flood(&message("ann", "p", "PING", json!({})), 60).await;
+    assert_eq!(ann.closed().await, Some((1008, "Rate limit exceeded".to_owned())));
 }
 
 /// Items 21 and 22: an application server publishes to a dashboard and follows what happens on it.
@@ -481,6 +441,13 @@ async fn a_server_publishes_and_follows() {
     let updated = server.until_type("widget:updated").await;
     assert!(updated["payload"]["clientId"].as_str().expect("a client").starts_with("client-"), "{updated}");
     assert_eq!(updated["payload"]["message"]["payload"]["widgetId"], "w", "{updated}");
+    let operation = |id: u64| json!({ "operationId": id, "type": "WIDGET_UPDATE", "payload": { "widgetId": "w", "data": { "v": id } } });
+    ask(&mut ann, "ann", "SYNC_UPDATE", json!({ "operations": [operation(1)] })).await;
+    let updated = server.until_type("widget:updated").await;
+    assert_eq!(updated["payload"]["message"]["type"], "SYNC_UPDATE", "{updated}");
+    assert_eq!(post(&broker, "ann", &json!({ "type": "SYNC", "operations": [operation(2)] })).await.status, 200);
+    let updated = server.until_type("widget:updated").await;
+    assert_eq!((&updated["payload"]["clientId"], &updated["userId"]), (&Value::Null, &json!("ann")), "{updated}");
     ask(&mut ann, "ann", "SYNC_REQUEST", json!({})).await;
     server.until_type("sync:requested").await;
 }
