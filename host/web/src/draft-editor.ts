@@ -21,7 +21,7 @@ const look = EditorView.theme({
   '.remote-caret': { position: 'relative', borderLeft: '2px solid var(--hue)', marginLeft: '-1px', marginRight: '-1px' },
   '.remote-name': {
     position: 'absolute', left: '-2px', bottom: '100%', padding: '0 .375rem', borderRadius: '.3rem .3rem .3rem 0', backgroundColor: 'var(--hue)', color: '#fff',
-    font: '600 .6875rem/1.125rem var(--sans)', whiteSpace: 'nowrap', userSelect: 'none', pointerEvents: 'none', zIndex: '1',
+    font: '600 .6875rem/1.125rem var(--sans)', whiteSpace: 'nowrap', maxWidth: '9rem', overflow: 'hidden', textOverflow: 'ellipsis', userSelect: 'none', pointerEvents: 'none', zIndex: '1',
   },
   ...Object.fromEntries(COLOURS.map((colour, hue) => [`.hue-${hue}`, { '--hue': colour }])),
 });

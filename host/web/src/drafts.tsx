@@ -141,7 +141,8 @@ function People({ people }: { people: Person[] }) {
       {people.map(({ clientId, name, hue, viewer, self }) => (
         <li key={clientId} class={`hue-${hue}`} data-user={name} data-self={self} data-viewer={viewer}>
           <Flag name={name} size={22} />
-          <span>{name}{self && ' (you)'}</span>
+          <span>{name}</span>
+          {self && <small>you</small>}
           {viewer && <small>reads</small>}
         </li>
       ))}

@@ -64,6 +64,8 @@ export class EventClient {
   readonly subscriptions = new Map<string, Subscription>();
 
   private readonly socket: Socket;
+  /** Channels the server subscribes every new connection to. */
+  private readonly given = new Set<string>();
   private readonly listeners = new Set<() => void>();
   private readonly seen = new Set<string>();
   private opened = false;
@@ -158,6 +160,7 @@ export class EventClient {
   private begin(): void {
     if (Object.values(this.filters).some((list) => list?.length)) this.socket.send({ type: 'filters', filters: this.filters });
     const replay = this.opened ? (this.options.resumeEvents ?? 100) : 0;
+    for (const channel of this.given) if (!this.subscriptions.has(channel)) this.unsubscribe(channel);
     for (const { channel, eventTypes } of this.subscriptions.values()) this.subscribe(channel, eventTypes, replay);
     this.opened = true;
     this.options.onOpen?.();
@@ -181,7 +184,9 @@ export class EventClient {
     if (eventType === 'connection') {
       this.socket.healthy();
       for (const channel of Array.isArray(data.channels) ? data.channels.map(String) : []) {
-        if (!this.subscriptions.has(channel)) this.subscriptions.set(channel, { channel, eventTypes: [] });
+        if (this.given.has(channel)) continue;
+        this.given.add(channel);
+        this.subscriptions.set(channel, { channel, eventTypes: [] });
       }
     } else if (eventType === 'subscribed' && typeof data.channel === 'string') {
       this.subscriptions.set(data.channel, { channel: data.channel, eventTypes: Array.isArray(data.eventTypes) ? data.eventTypes.map(String) : [] });

@@ -7,6 +7,8 @@ import type { BusStatus, Catalogue } from './event-http.js';
 import { Choice, Icon, Time, count } from './page.js';
 
 const REPLAYS = [0, 10, 50, 100, 500];
+/** Offered in a group of the filter. */
+const NAMES_MAX = 40;
 
 export function Filters({ filters, known, onChange }: { filters: FilterSet; known: Catalogue; onChange: (filters: FilterSet) => void }) {
   const active = Object.values(filters).reduce((sum, list) => sum + (list?.length ?? 0), 0);
@@ -41,7 +43,8 @@ function Chip({ name, chosen, onChange }: { name: string; chosen: boolean; onCha
 /** Names to choose from, and a field for one that is not among them yet. */
 function NameFilter({ id, label, names, chosen, onChange }: { id: string; label: string; names: string[]; chosen: string[]; onChange: (names: string[]) => void }) {
   const [text, type] = useState('');
-  const all = [...new Set([...names, ...chosen])];
+  // What is chosen can always be seen.
+  const all = [...new Set([...names.slice(0, NAMES_MAX), ...chosen])];
   const add = (): void => {
     const name = text.trim();
     if (name && !chosen.includes(name)) onChange([...chosen, name]);
@@ -50,7 +53,7 @@ function NameFilter({ id, label, names, chosen, onChange }: { id: string; label:
   return (
     <fieldset class="names" data-filter={id}>
       <legend>{label}</legend>
-      {all.slice(0, 40).map((name) => <Chip key={name} name={name} chosen={chosen.includes(name)} onChange={(on) => onChange(toggled(chosen, name, on))} />)}
+      {all.map((name) => <Chip key={name} name={name} chosen={chosen.includes(name)} onChange={(on) => onChange(toggled(chosen, name, on))} />)}
       <form class="another" onSubmit={(event) => { event.preventDefault(); add(); }}>
         <input class="chip" id={`${id}-more`} aria-label={`Another of: ${label}`} placeholder="Another…" value={text} maxLength={128} autocapitalize="none" autocomplete="off" spellcheck={false} enterkeyhint="done" onInput={(event) => type(event.currentTarget.value)} onBlur={add} />
       </form>

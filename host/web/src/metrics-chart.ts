@@ -24,6 +24,8 @@ export interface ChartOptions {
 /** Shown at least, so that the first points stand at the right edge and not all over the width. */
 const WINDOW_S = 60;
 const HEIGHT = 104;
+/** Half a label of the time axis. */
+const EDGE_PX = 28;
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(css);
@@ -74,11 +76,11 @@ export class Chart {
         legend: { show: false },
         cursor: { sync: { key: 'metrics' }, y: false, drag: { x: false, y: false }, points: { size: 7, fill: colour('--raised') } },
         scales: {
-          x: { time: true, range: (_plot, min, max) => [Math.min(min ?? 0, (max ?? 0) - WINDOW_S), max ?? 1] },
+          x: { time: true, range: ({ data: [at] }) => span(at) },
           y: { range: range ?? ((_plot, min, max) => spread(min, max)) },
         },
         axes: [
-          { ...axis, grid: { show: false }, size: 20, gap: 4, space: 70, values: (_plot, seconds) => seconds.map((value) => time.format(value * 1000)) },
+          { ...axis, grid: { show: false }, size: 20, gap: 4, space: 76, values: timesOf },
           { ...axis, side: 1, size: 44, gap: 6, space: 36, ...(whole ? { incrs: WHOLE } : {}), grid: { stroke: colour('--line'), width: 1 }, values: (_plot, values) => values.map(format) },
         ],
         series: [
@@ -106,6 +108,20 @@ export class Chart {
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
 
 const time = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit' });
+const exact = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+
+/** From the first point to the last. uPlot would give a single one a whole day. */
+function span(at: ArrayLike<number>): [number, number] {
+  const last = at[at.length - 1] ?? WINDOW_S;
+  return [Math.min(at[0] ?? 0, last - WINDOW_S), last];
+}
+
+/** With seconds where minutes would be the same, and none where the left edge would cut it. */
+function timesOf(plot: uPlot, seconds: number[]): (string | null)[] {
+  const [first = 0, second = first] = seconds;
+  const words = second - first < 60 ? exact : time;
+  return seconds.map((value) => (plot.valToPos(value, 'x') < EDGE_PX ? null : words.format(value * 1000)));
+}
 
 /** Room around values that are all the same, and the zero where it is near. */
 function spread(min: number | null, max: number | null): [number, number] {
