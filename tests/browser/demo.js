@@ -21,10 +21,10 @@ export function collectFaults(page, faults) {
   });
 }
 
-/** Keeps a picture in target/browser. */
+/** Keeps a picture in target/browser, with everything that fades or moves in at its end. */
 export async function keepPicture(page, name) {
   await mkdir(pictures, { recursive: true });
-  await page.screenshot({ path: path.join(pictures, `${name}.png`) });
+  await page.screenshot({ path: path.join(pictures, `${name}.png`), animations: 'disabled' });
 }
 
 /** Opens a demo page, such as `metrics#ann`. */

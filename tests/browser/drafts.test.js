@@ -324,6 +324,12 @@ describe('a draft', { timeout: 300_000 }, () => {
     await ben.pictures('drafts-desktop-dark');
     await cleo.pictures('drafts-phone');
 
+    const dora = await Writer.enter(browser, broker, 'd'.repeat(40), draft);
+    await dora.writes('');
+    await cleo.page.locator(`.remote-caret[data-user="${dora.name}"]`).waitFor();
+    assert.equal(await overflows(cleo.page), false, 'a long name beside a cursor');
+    await dora.context.close();
+
     const long = 'Windjammer'.repeat(30);
     await ann.writes(`\n${long}`);
     await cleo.page.locator('.cm-line', { hasText: long }).waitFor();
