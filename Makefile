@@ -8,7 +8,7 @@ BENCH_ARGS ?=
 WEB_BUILT := host/web/dist/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration needs web soak bench bench-peers bench-tax bench-inside clean
+.PHONY: help run build toolchain plugins test check unit integration needs web soak bench bench-peers bench-tax bench-inside bench-yjs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,10 @@ bench-tax: plugins ## measure what WebAssembly costs: the relay plugin beside th
 	$(CARGO) build --release --locked --bin hotbay --features native-relay
 	mkdir -p target/bench && mv $(HOTBAY) target/bench/hotbay-native
 	$(CARGO) bench --locked --bench peers -- --peers=hotbay,hotbay-other --broker=target/bench/hotbay-native fan-out rooms $(BENCH_ARGS)
+
+bench-yjs: plugins ## measure the Yjs relay beside Hocuspocus and y-websocket's server; needs Node.js and two cores
+	cd tests/bench/yjs && npm ci --no-audit --no-fund --loglevel=error
+	$(CARGO) bench --locked --bench yjs -- $(BENCH_ARGS)
 
 bench-inside: plugins ## measure the parts of a message's way, within one process
 	$(CARGO) bench --locked --bench inside -- $(BENCH_ARGS)

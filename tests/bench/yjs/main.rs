@@ -1,0 +1,121 @@
+//! Hotbay's Yjs relay beside two JavaScript servers, in one run (`make bench-yjs`): Hocuspocus, and the server of y-websocket. The
+//! members of one document get what others of them type; the updates were made by Yjs beforehand. Servers take turns, each run
+//! with a fresh process on core 0 and the members on core 1, so that figures of one run can be compared; figures of different runs
+//! or machines cannot. Prints medians and ratios; a run in which anything that was typed is missing anywhere gives no figure.
+//!
+//! `cargo bench --bench yjs -- --quick` is a smoke run; `-- 100-w8 10-w8` measures only these; `--peers=hotbay,hotbay-os` only those
+//! (`hotbay-os` does not wait for the disk); `--broker=PATH` adds another build of the broker; `--characters=N` types so many at a
+//! time instead of one.
+
+mod ledger;
+mod load;
+mod protocol;
+mod report;
+mod scenarios;
+mod server;
+mod socket;
+mod typing;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::load::Times;
+use crate::report::Results;
+use crate::scenarios::{SCENARIOS, Scenario};
+use crate::server::{FOLDER, Peer};
+use crate::typing::Typing;
+
+/// What the parts return.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const RUNS: usize = 3;
+/// Of all typers together: more than the fastest server takes in one run.
+const UPDATES: usize = 400_000;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let value = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
+    let quick = value("--quick").is_some();
+    let characters = value("--characters=").map_or(Ok(1), str::parse)?;
+    let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
+    let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(format!("{unknown}: the scenarios are {}", known.join(", ")).into());
+    }
+    let scenarios: Vec<&Scenario> =
+        SCENARIOS.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)).collect();
+    let mut peers = vec![Peer::Hotbay, Peer::HotbayOs, Peer::Hocuspocus, Peer::YWebsocket];
+    if let Some(program) = value("--broker=") {
+        peers.insert(1, Peer::OtherHotbay(PathBuf::from(program)));
+    }
+    match value("--peers=") {
+        Some(chosen) => peers.retain(|peer| chosen.split(',').any(|name| name == peer.name())),
+        None => peers.retain(|peer| *peer != Peer::HotbayOs),
+    }
+    if std::thread::available_parallelism()?.get() < 2 {
+        return Err("two cores are needed: one for the server, one for the generator".into());
+    }
+    stay_on_core_1()?;
+    let runs = if quick { 1 } else { RUNS };
+    let times = if quick {
+        Times { warm_up: Duration::from_millis(300), measured: Duration::from_secs(1) }
+    } else {
+        Times { warm_up: Duration::from_secs(1), measured: Duration::from_secs(5) }
+    };
+    let typings = prepare(&scenarios, if quick { UPDATES / 5 } else { UPDATES }, characters)?;
+    eprintln!("the disk takes {:.2} ms to have 4 KiB", disk_time()?.as_secs_f64() * 1_000.0);
+    let mut results = Results::new(runs);
+    let mut failed = false;
+    for run in 1..=runs {
+        for scenario in &scenarios {
+            let typings = typings.iter().find(|typings| typings.len() == scenario.typers).ok_or("nothing to type")?;
+            for peer in &peers {
+                eprintln!("run {run} of {runs}: {} on {} …", scenario.name, peer.name());
+                // One failure must not cost the others their figures.
+                match scenario.measure(peer, typings, times) {
+                    Ok(figures) => results.add(peer.name(), scenario.name, figures),
+                    Err(error) => {
+                        failed = true;
+                        eprintln!("  no result: {error}");
+                    }
+                }
+            }
+        }
+    }
+    results.print();
+    results.write()?;
+    if failed { Err("some runs gave no result".into()) } else { Ok(()) }
+}
+
+/// What is typed, for each number of typers there is.
+fn prepare(scenarios: &[&Scenario], updates: usize, characters: u32) -> Outcome<Vec<Vec<Typing>>> {
+    let mut typers: Vec<usize> = scenarios.iter().map(|scenario| scenario.typers).collect();
+    typers.sort_unstable();
+    typers.dedup();
+    eprintln!("Yjs makes {updates} updates …");
+    typers.iter().map(|typers| Typing::prepare(*typers, updates / typers, characters)).collect()
+}
+
+/// The median time to append 4 KiB to a file where the broker has its data, and have it on disk: what updates wait for, at least.
+fn disk_time() -> Outcome<Duration> {
+    let mut file = tempfile::tempfile_in(FOLDER)?;
+    let mut times = Vec::new();
+    for _ in 0..101 {
+        let begin = Instant::now();
+        file.write_all(&[0; 4_096])?;
+        file.sync_data()?;
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+fn stay_on_core_1() -> Outcome<()> {
+    let mut core = CpuSet::new();
+    core.set(1);
+    Ok(sched_setaffinity(None, &core)?)
+}
