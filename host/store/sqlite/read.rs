@@ -4,26 +4,33 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqliteConnection};
+use tokio::runtime::Handle;
 
 use super::database::Database;
 use crate::limits::{IDEMPOTENCY_WINDOW_MS, READ_BYTES_MAX};
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
 use crate::store::{ApiKey, ChannelKey, DueMark, DuePage, DueTimer, LogEntry, Order, StoreError};
+use crate::telemetry;
 
 /// Reads from a SQLite file.
 #[derive(Debug)]
 pub(super) struct Reader {
     database: Database,
+    /// The runtime that opened the store, where connections are held and given back. A long call into a plugin goes on in a thread
+    /// that gets only the time nobody else wants: a connection it held would be kept from all other channels meanwhile.
+    home: Handle,
 }
 
 type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 impl Reader {
+    /// Reads on the runtime that calls this.
     pub(super) fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, home: Handle::current() }
     }
 
     #[cfg(test)]
@@ -169,67 +176,92 @@ impl Reader {
         self.all(query, api_key).await
     }
 
-    async fn one<T>(
+    async fn one<T: Send + 'static>(
         &self,
         query: Query,
-        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
     ) -> Result<Option<T>, StoreError> {
-        self.run(async |connection| query.fetch_optional(connection).await?.as_ref().map(&decode).transpose()).await
-    }
-
-    async fn all<T>(
-        &self,
-        query: Query,
-        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
-    ) -> Result<Vec<T>, StoreError> {
-        self.run(async |connection| query.fetch_all(connection).await?.iter().map(&decode).collect()).await
-    }
-
-    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one; and whether these are all
-    /// rows of the query.
-    async fn bounded<T>(
-        &self,
-        query: Query,
-        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
-        bytes: impl Fn(&T) -> usize,
-    ) -> Result<(Vec<T>, bool), StoreError> {
-        self.run(async |connection| {
-            let mut rows = query.fetch(connection);
-            let mut found = Vec::new();
-            let mut total = 0;
-            while let Some(row) = rows.try_next().await? {
-                let next = decode(&row)?;
-                total += bytes(&next);
-                if total > READ_BYTES_MAX && !found.is_empty() {
-                    return Ok((found, false));
-                }
-                found.push(next);
-            }
-            Ok((found, true))
+        self.run(move |connection| {
+            Box::pin(async move { query.fetch_optional(connection).await?.as_ref().map(&decode).transpose() })
         })
         .await
     }
 
-    async fn run<T>(
+    async fn all<T: Send + 'static>(
         &self,
-        read: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        let mut connection = self.database.readers().acquire().await.map_err(|error| self.failed(&error))?;
-        read(&mut connection).await.map_err(|error| {
-            let error = self.failed(&error);
-            if error.retryable() && !matches!(error, StoreError::Busy { .. }) {
-                // The next read gets a new connection, which may find the file repaired.
-                connection.close_on_drop();
-            }
-            error
+        query: Query,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, StoreError> {
+        self.run(move |connection| {
+            Box::pin(async move { query.fetch_all(connection).await?.iter().map(&decode).collect() })
         })
+        .await
     }
 
-    fn failed(&self, error: &sqlx::Error) -> StoreError {
-        let error = self.database.error(error);
-        metrics::counter!("hotbay_store_errors_total", "kind" => error.kind()).increment(1);
-        error
+    /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one; and whether these are all
+    /// rows of the query.
+    async fn bounded<T: Send + 'static>(
+        &self,
+        query: Query,
+        decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
+        bytes: impl Fn(&T) -> usize + Send + Sync + 'static,
+    ) -> Result<(Vec<T>, bool), StoreError> {
+        self.run(move |connection| {
+            Box::pin(async move {
+                let mut rows = query.fetch(connection);
+                let mut found = Vec::new();
+                let mut total = 0;
+                while let Some(row) = rows.try_next().await? {
+                    let next = decode(&row)?;
+                    total += bytes(&next);
+                    if total > READ_BYTES_MAX && !found.is_empty() {
+                        return Ok((found, false));
+                    }
+                    found.push(next);
+                }
+                Ok((found, true))
+            })
+        })
+        .await
     }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        read: impl for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = self.database.clone();
+        let work = async move {
+            let mut connection = database.readers().acquire().await.map_err(|error| failed(&database, &error))?;
+            read(&mut connection).await.map_err(|error| {
+                let error = failed(&database, &error);
+                if error.retryable() && !matches!(error, StoreError::Busy { .. }) {
+                    // The next read gets a new connection, which may find the file repaired.
+                    connection.close_on_drop();
+                }
+                error
+            })
+        };
+        if Handle::try_current().is_ok_and(|here| here.id() == self.home.id()) {
+            return work.await;
+        }
+        let spawned = {
+            let _home = self.home.enter();
+            telemetry::spawn("store read", work)
+        };
+        match spawned.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(StoreError::Closed),
+            },
+        }
+    }
+}
+
+fn failed(database: &Database, error: &sqlx::Error) -> StoreError {
+    let error = database.error(error);
+    metrics::counter!("hotbay_store_errors_total", "kind" => error.kind()).increment(1);
+    error
 }
 
 fn bytes(row: &SqliteRow, column: usize) -> Result<Bytes, sqlx::Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Fixture, Random, after, commit};
+use super::{Fixture, Random, after, commit, put};
 use crate::protocol::overlay::Page;
 use crate::store::{Acquired, Order, Store, Writes};
 
@@ -173,4 +173,27 @@ async fn a_commit_of_many_rows_and_bytes_is_whole() {
     assert_eq!(rest.state_bytes, 25 * (8 + (10 << 10)));
     assert_eq!(fixture.count("SELECT count(*) FROM state").await, 25);
     assert_eq!(super::offsets(&fixture.log(&acquired).await), (1..=777).collect::<Vec<_>>());
+}
+
+/// Law: a channel whose long call went to another runtime, and is not let run there, keeps no connection from the others.
+#[tokio::test]
+async fn reads_of_another_runtime_hold_no_connection_of_it() {
+    const READERS: usize = 8;
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("a").await;
+    fixture.commit(acquired.fence, put("key", "value")).await.unwrap();
+    let elsewhere = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let read = || fixture.store.get(acquired.fence.channel, "key");
+    let mut begun: Vec<_> = std::iter::repeat_with(read).take(READERS).collect();
+    {
+        let _elsewhere = elsewhere.enter();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(begun.iter_mut().all(|read| read.as_mut().poll(&mut context).is_pending()));
+    }
+
+    let found = read().await;
+
+    assert_eq!(found.unwrap(), Some(Bytes::from_static(b"value")));
+    drop(begun);
+    elsewhere.shutdown_background();
 }
