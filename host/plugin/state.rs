@@ -12,7 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::limits::MountLimits;
+use crate::limits::{MountLimits, SQL_WAIT_MS_MAX};
 use crate::plugin::effects::Effects;
 use crate::plugin::engine::TICK;
 use crate::plugin::fault::Fault;
@@ -23,6 +23,7 @@ use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// A future that a [`Channel`] returns.
 pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+type SqlFuture<'a> = ReadFuture<'a, Result<Rows, SqlError>>;
 
 /// The channel an instance serves, as it may read it: everything committed, and everything its own earlier batches
 /// wrote that is still on its way to the disk. What the batch under way wrote is added by the instance.
@@ -85,6 +86,8 @@ pub(super) struct State {
     pub(super) log: PluginLog,
     pub(super) clock: SharedClock,
     pub(super) stopwatch: Arc<Stopwatch>,
+    /// How long the call under way waited for statements.
+    sql_waited: Duration,
     memory_bytes: usize,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -102,6 +105,7 @@ impl State {
             log,
             limits,
             stopwatch: Arc::default(),
+            sql_waited: Duration::ZERO,
             memory_bytes: 0,
             table: ResourceTable::new(),
         }
@@ -125,6 +129,20 @@ impl State {
         let result = read.await;
         self.stopwatch.run();
         result
+    }
+
+    /// Answers a statement. However many a call runs, it [waits so long](SQL_WAIT_MS_MAX) and no longer.
+    pub(super) async fn waiting_for_sql(&mut self, read: SqlFuture<'_>) -> Result<Result<Rows, SqlError>, Fault> {
+        let left = Duration::from_millis(SQL_WAIT_MS_MAX).saturating_sub(self.sql_waited);
+        if left.is_zero() {
+            self.charge(0)?;
+            return Ok(Err(SqlError::Timeout));
+        }
+        let began = tokio::time::Instant::now();
+        let in_time = async move { tokio::time::timeout(left, read).await.unwrap_or(Ok(Err(SqlError::Timeout))) };
+        let answer = self.waiting(Box::pin(in_time)).await;
+        self.sql_waited += began.elapsed();
+        answer
     }
 
     /// Counts one effect of this many bytes.
@@ -260,9 +278,11 @@ pub(super) fn bound(store: &mut Store<State>) {
     });
 }
 
-/// Starts the clock of one call.
+/// Starts the clocks of one call.
 pub(super) fn start_clock(store: &mut Store<State>) {
-    store.data().stopwatch.start();
+    let state = store.data_mut();
+    state.stopwatch.start();
+    state.sql_waited = Duration::ZERO;
     store.set_epoch_deadline(1);
 }
 
@@ -293,6 +313,16 @@ impl PluginLog {
 
     /// Writes a line, or counts it as dropped. A plugin's words are quoted by the logger, never interpreted.
     pub(super) fn line(&self, level: tracing::Level, message: &str) {
+        // What nobody would see must not take the room of what they would.
+        let wanted = match level {
+            tracing::Level::ERROR => tracing::enabled!(target: "hotbay::plugin", tracing::Level::ERROR),
+            tracing::Level::WARN => tracing::enabled!(target: "hotbay::plugin", tracing::Level::WARN),
+            tracing::Level::INFO => tracing::enabled!(target: "hotbay::plugin", tracing::Level::INFO),
+            _ => tracing::enabled!(target: "hotbay::plugin", tracing::Level::DEBUG),
+        };
+        if !wanted {
+            return;
+        }
         let mut bucket = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if bucket.since.elapsed() >= Duration::from_secs(1) {
             if bucket.dropped > 0 {
@@ -319,5 +349,31 @@ impl PluginLog {
             tracing::Level::INFO => tracing::info!(target: "hotbay::plugin", channel, message),
             _ => tracing::debug!(target: "hotbay::plugin", channel, message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Law: everything has a bound, also how long a call waits for databases, however many statements it runs.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_so_long_for_statements_and_no_longer() {
+        const SLOW: Duration = Duration::from_secs(3);
+        let mut state = State::new(Arc::default(), 0, "test");
+        let began = tokio::time::Instant::now();
+        let mut answers = Vec::new();
+
+        for _ in 0..1_000 {
+            let statement = Box::pin(async {
+                tokio::time::sleep(SLOW).await;
+                Ok(Ok(Rows::default()))
+            });
+            answers.push(state.waiting_for_sql(statement).await.unwrap());
+        }
+
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+        assert!(answers[3..].iter().all(|answer| *answer == Err(SqlError::Timeout)));
+        assert!(began.elapsed() < Duration::from_millis(SQL_WAIT_MS_MAX) + SLOW, "{:?}", began.elapsed());
     }
 }

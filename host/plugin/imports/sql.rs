@@ -14,7 +14,7 @@ impl wit::Host for State {
     ) -> wasmtime::Result<Result<wit::Rows, wit::Error>> {
         let channel = Arc::clone(self.channel()?.0);
         let parameters = parameters.into_iter().map(take).collect();
-        let answer = self.waiting(channel.query(&statement, parameters)).await?;
+        let answer = self.waiting_for_sql(channel.query(&statement, parameters)).await?;
         Ok(answer.map(give).map_err(refuse))
     }
 }
