@@ -21,7 +21,7 @@ pub struct DatasourceSettings {
     /// SQL files that make a SQLite file which does not exist; in development only.
     #[serde(default)]
     pub create_from: Vec<std::path::PathBuf>,
-    /// Connections to it.
+    /// Connections for statements; one more sees whether it is there.
     #[serde(default = "connections_max")]
     pub connections_max: u32,
     /// Its statements by name.
@@ -43,11 +43,11 @@ pub struct StatementSettings {
     /// A file with the text.
     #[serde(default)]
     pub sql_file: Option<std::path::PathBuf>,
-    /// The types of its parameters.
+    /// The types of its parameters. Those of type `tenant` and `channel` are filled by the host.
     #[serde(default)]
     pub parameters: Vec<ParameterType>,
     /// The column that says whose row it is, if calls with different first parameters may become one: the text then has
-    /// `IN ($1)`.
+    /// `IN ($1)`, and `$1` nowhere else.
     #[serde(default)]
     pub batch_key: Option<String>,
     /// Calls gathered while they come in, each less than this after the one before, in milliseconds.
@@ -56,7 +56,8 @@ pub struct StatementSettings {
     /// Most keys in one statement.
     #[serde(default = "batch_keys_max")]
     pub batch_keys_max: usize,
-    /// Time for an answer, in milliseconds.
+    /// Time for an answer, in milliseconds. A call into a plugin waits [no longer](crate::limits::SQL_WAIT_MS_MAX) for all its
+    /// statements together.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
     /// Rows of an answer.
@@ -94,13 +95,17 @@ impl StatementSettings {
     /// The text with its parameters found.
     ///
     /// # Errors
-    /// If it does not fit `parameters`.
+    /// If it does not fit `parameters` or `batch_key`.
     pub fn parse(&self) -> Result<Sql, SqlTextError> {
-        Sql::parse(&self.sql, self.parameters.len())
+        let sql = Sql::parse(&self.sql, self.parameters.len())?;
+        if self.batch_key.is_some() {
+            sql.check_key_places()?;
+        }
+        Ok(sql)
     }
 }
 
-/// What a parameter may be, beside `NULL`.
+/// What a parameter may be, beside `NULL`; or what the host says in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParameterType {
@@ -114,9 +119,18 @@ pub enum ParameterType {
     Text,
     /// Bytes.
     Bytes,
+    /// Text: the tenant of the channel that asks. The plugin neither gives nor sees it.
+    Tenant,
+    /// Text: the name of the channel that asks, within its tenant. The plugin does not give it.
+    Channel,
 }
 
 impl ParameterType {
+    /// Whether the host says it, and not the plugin.
+    pub fn is_bound_by_host(self) -> bool {
+        matches!(self, Self::Tenant | Self::Channel)
+    }
+
     /// The value as this type, if it is one.
     pub(super) fn accept(self, value: Value) -> Result<Value, Value> {
         match (self, value) {
@@ -139,6 +153,8 @@ impl ParameterType {
             Self::Real => "real",
             Self::Text => "text",
             Self::Bytes => "bytes",
+            Self::Tenant => "tenant",
+            Self::Channel => "channel",
         }
     }
 }

@@ -34,6 +34,9 @@ pub enum SqlTextError {
         /// As it would stand there.
         number: usize,
     },
+    /// The key of a batch stands where many keys cannot.
+    #[error("with batch_key, $1 must stand as IN ($1), directly between the parentheses, and nowhere else")]
+    KeyPlace,
 }
 
 impl Sql {
@@ -61,6 +64,21 @@ impl Sql {
         &self.text
     }
 
+    /// Whether the first parameter may stand for many: wherever it stands, it stands as `IN ($1)`.
+    ///
+    /// # Errors
+    /// See [`SqlTextError::KeyPlace`].
+    pub fn check_key_places(&self) -> Result<(), SqlTextError> {
+        let is_list = |place: &Range<usize>| {
+            let list = self.text[..place.start].trim_end().strip_suffix('(').and_then(|text| before_word(text, "in"));
+            // Rows without the keys are no rows of theirs.
+            list.is_some_and(|before| before_word(before, "not").is_none())
+                && self.text[place.end..].trim_start().starts_with(')')
+        };
+        let mut keys = self.places.iter().filter(|(_, index)| *index == 0);
+        if keys.all(|(place, _)| is_list(place)) { Ok(()) } else { Err(SqlTextError::KeyPlace) }
+    }
+
     /// A text in which the first parameter stands for `keys` values, as in `IN ($1)`: they come last, after the others.
     pub fn for_keys(&self, keys: usize, declared: usize) -> String {
         let others = declared - 1;
@@ -76,6 +94,14 @@ impl Sql {
         text.push_str(&self.text[from..]);
         text
     }
+}
+
+/// What stands before a text's last word, if it is this one.
+fn before_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let text = text.trim_end();
+    let (before, last) = text.split_at_checked(text.len().checked_sub(word.len())?)?;
+    let is_within = before.ends_with(|last: char| last.is_alphanumeric() || ['_', '$', '.'].contains(&last));
+    (last.eq_ignore_ascii_case(word) && !is_within).then_some(before)
 }
 
 /// Where parameters stand: `$` and digits, outside of quotes, comments and the dollar quotes of Postgres.
@@ -136,6 +162,32 @@ mod tests {
         let sql = Sql::parse(text, 1).unwrap();
 
         assert_eq!(sql.for_keys(2, 1), text.replace("x = $1", "x = $1,$2"));
+    }
+
+    /// Law: a statement for many keys asks for the rows of each of them, and of nobody else.
+    #[test]
+    fn keys_stand_in_lists_alone() {
+        let check = |text| Sql::parse(text, 1).unwrap().check_key_places();
+
+        for text in ["id IN ($1)", "id in\n( $1 )", "\"id\"IN($1)", "id IN ($1) OR (other) IN ($1)"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        for text in [
+            "id = $1",
+            "id IN ($1, 'x')",
+            "id IN ('x', $1)",
+            "id IN (lower($1))",
+            "id IN ($1::text)",
+            "id NOT IN ($1)",
+            "id not\nin($1)",
+            "id = ANY ($1)",
+            "within($1)",
+            "x.in($1)",
+            "($1)",
+            "id IN ($1) OR $1 = 'x'",
+        ] {
+            assert_eq!(check(text), Err(SqlTextError::KeyPlace), "{text}");
+        }
     }
 
     #[test]

@@ -10,11 +10,14 @@ use crate::config::tree::KeyPath;
 use crate::datasource::{
     BATCH_KEYS_MAX, DatasourceConfig, DatasourceSettings, Location, ParameterType, StatementSettings,
 };
+use crate::limits::SQL_ANSWER_BYTES_MAX;
 
 /// Largest file with SQL, in bytes.
 const SQL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Stands for the data folder in the path of a SQLite file.
 const DATA_DIR: &str = "{data_dir}";
+
+const KEY_TYPES: &str = "takes the first parameter for the key: parameters must begin with \"text\", \"integer\", \"tenant\" or \"channel\"";
 
 impl Check<'_> {
     pub(super) fn datasources(
@@ -102,6 +105,9 @@ impl Check<'_> {
                 self.refuse(&path.key(key), "must be at least 1");
             }
         }
+        if settings.bytes_max > SQL_ANSWER_BYTES_MAX {
+            self.refuse(&path.key("bytes_max"), format!("must be at most {SQL_ANSWER_BYTES_MAX}"));
+        }
         if settings.batch_keys_max > BATCH_KEYS_MAX {
             self.refuse(&path.key("batch_keys_max"), format!("must be at most {BATCH_KEYS_MAX}"));
         }
@@ -130,10 +136,11 @@ impl Check<'_> {
             let key = if settings.sql_file.is_some() { "sql_file" } else { "sql" };
             self.refuse(&path.key(key), error.to_string());
         }
-        let keys = [ParameterType::Text, ParameterType::Integer];
-        if settings.batch_key.is_some() && !settings.parameters.first().is_some_and(|first| keys.contains(first)) {
-            let reason = "takes the first parameter for the key: parameters must begin with \"text\" or \"integer\"";
-            self.refuse(&path.key("batch_key"), reason);
+        let is_key = |first: &ParameterType| {
+            matches!(first, ParameterType::Text | ParameterType::Integer) || first.is_bound_by_host()
+        };
+        if settings.batch_key.is_some() && !settings.parameters.first().is_some_and(is_key) {
+            self.refuse(&path.key("batch_key"), KEY_TYPES);
         }
     }
 
