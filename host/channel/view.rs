@@ -12,6 +12,7 @@ use crate::fanout::Roster;
 use crate::plugin::{Channel, Fault, ReadFuture, Stats};
 use crate::protocol::event::MemberId;
 use crate::protocol::identity::Identity;
+use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Overlay;
 use crate::protocol::sql::{Rows, SqlError, Value};
 use crate::store::{Acquired, ChannelKey, Commit, LogEntry, Order, Store, StoreError, StoreFuture};
@@ -20,7 +21,7 @@ use crate::store::{Acquired, ChannelKey, Commit, LogEntry, Order, Store, StoreEr
 pub(super) struct View {
     store: Arc<dyn Store>,
     logic: Arc<Logic>,
-    tenant: Arc<str>,
+    name: ChannelName,
     key: ChannelKey,
     written: Mutex<State>,
 }
@@ -38,12 +39,12 @@ impl View {
     pub(super) fn new(
         store: Arc<dyn Store>,
         logic: Arc<Logic>,
-        tenant: &str,
+        name: &ChannelName,
         acquired: &Acquired,
         roster: Roster,
     ) -> Self {
         let state = State { pending: VecDeque::new(), log: acquired.log, kv_bytes: acquired.state_bytes, roster };
-        Self { store, logic, tenant: tenant.into(), key: acquired.fence.channel, written: Mutex::new(state) }
+        Self { store, logic, name: name.clone(), key: acquired.fence.channel, written: Mutex::new(state) }
     }
 
     /// Works on the members.
@@ -163,14 +164,14 @@ impl Channel for View {
     fn query<'a>(&'a self, statement: &'a str, parameters: Vec<Value>) -> ReadFuture<'a, Result<Rows, SqlError>> {
         Box::pin(async move {
             match self.logic.statements.get(statement) {
-                Some(granted) => Ok(granted.query(parameters).await),
+                Some(granted) => Ok(granted.query(&self.name, parameters).await),
                 None => Ok(Err(SqlError::NotGranted)),
             }
         })
     }
 
     fn stats(&self) -> Stats {
-        self.logic.census.stats(&self.tenant)
+        self.logic.census.stats(self.name.tenant())
     }
 }
 

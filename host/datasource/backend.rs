@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::settings::ParameterType;
 use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// One run of a statement.
@@ -11,8 +12,8 @@ use crate::protocol::sql::{Rows, SqlError, Value};
 pub(super) struct Run {
     /// With `$1`, `$2`, ….
     pub(super) sql: String,
-    /// As many as the text has.
-    pub(super) values: Vec<Value>,
+    /// As many as the text has. `NULL` has a type as well: a database prepares a text for the types it first came with.
+    pub(super) values: Vec<(ParameterType, Value)>,
     /// Time for the whole run, waiting for a connection included.
     pub(super) timeout: Duration,
     /// Bounds of the answer.
@@ -36,7 +37,7 @@ impl Failure {
     pub(super) fn from_sqlx(error: &sqlx::Error, code: impl Fn(&str) -> SqlError) -> Self {
         let kind = match error {
             sqlx::Error::Database(database) => database.code().map_or(SqlError::Failed, |found| code(&found)),
-            // A pool that cannot connect goes on trying until its time is over.
+            // A pool that cannot connect goes on trying until its time is over; or all its connections are in use.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
@@ -53,9 +54,9 @@ pub(super) type RunFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure
 
 /// A database, as far as statements need it.
 pub(super) trait Backend: Send + Sync {
-    /// Runs a statement.
+    /// Runs a statement. Ends in its time.
     fn run<'a>(&'a self, run: &'a Run) -> RunFuture<'a, Rows>;
-    /// Whether it can be reached.
+    /// Whether it can be reached, however busy the connections for statements are. Ends in about a second.
     fn probe(&self) -> RunFuture<'_, ()>;
 }
 

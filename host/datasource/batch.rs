@@ -1,15 +1,16 @@
 //! Gathers the calls of many channels into one statement: those that differ in their first parameter alone, and come in soon
-//! after each other. Each caller gets the rows that are its own, by the column of the batch key.
+//! after each other. Each caller gets the rows that are its own, by the column of the batch key, within the bounds of its own. A
+//! statement that fails is run again for fewer keys at a time, so that only the key at fault fails.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::Statement;
+use super::statement::Statement;
 use crate::protocol::sql::{Rows, SqlError, Value};
-use crate::telemetry;
 
 /// While calls keep coming in, they are gathered for at most this many times the statement's `batch_wait_ms`.
 const WAITS_MAX: u32 = 20;
@@ -18,6 +19,8 @@ const WAITS_MAX: u32 = 20;
 type Key = Box<str>;
 /// Where an answer goes.
 type Caller = oneshot::Sender<Result<Rows, SqlError>>;
+/// A key, and who asks for its rows.
+type Asked = (Key, (Value, Vec<Caller>));
 
 /// The calls that wait, by their other parameters: few, because what differs from channel to channel is the key.
 #[derive(Default)]
@@ -45,7 +48,7 @@ impl Gatherer {
         let (caller, answer) = oneshot::channel();
         let full = self.add(statement, text, key, others, caller);
         if let Some(group) = full {
-            telemetry::spawn("sql batch", run(Arc::clone(statement), group));
+            statement.home.spawn("sql batch", run(Arc::clone(statement), group));
         }
         answer.await.unwrap_or(Err(SqlError::Unavailable))
     }
@@ -63,7 +66,7 @@ impl Gatherer {
         let at = groups.iter().position(|group| group.others == others).unwrap_or_else(|| {
             let id = rand::random();
             groups.push(Group { id, others, keys: BTreeMap::new(), calls: 0 });
-            telemetry::spawn("sql gather", gather(Arc::clone(statement), id));
+            statement.home.spawn("sql gather", gather(Arc::clone(statement), id));
             groups.len() - 1
         });
         let group = &mut groups[at];
@@ -91,7 +94,7 @@ impl Gatherer {
 async fn gather(statement: Arc<Statement>, id: u64) {
     let Some(gatherer) = &statement.gatherer else { return };
     let wait = Duration::from_millis(statement.settings.batch_wait_ms);
-    let mut calls = 0;
+    let mut calls = 1;
     for _ in 0..WAITS_MAX {
         tokio::time::sleep(wait).await;
         match gatherer.calls(id) {
@@ -106,35 +109,58 @@ async fn gather(statement: Arc<Statement>, id: u64) {
 }
 
 async fn run(statement: Arc<Statement>, group: Group) {
-    let declared = statement.settings.parameters.len();
-    let mut values = group.others;
-    values.extend(group.keys.values().map(|(key, _)| key.clone()));
-    // In a few sizes, so that the database prepares a few texts and no more; a key that stands twice changes nothing.
-    let keys = group.keys.len();
-    let size = keys.next_power_of_two();
-    if let Some(last) = values.last().cloned() {
-        values.extend(std::iter::repeat_n(last, size - keys));
-    }
-    let sql = statement.sql.for_keys(size, declared);
+    let deadline = statement.deadline();
     let callers: usize = group.keys.values().map(|(_, callers)| callers.len()).sum();
-    let answer = statement.run(sql, values, keys).await;
-    metrics::histogram!("hotbay_sql_batch_calls", "statement" => statement.name.clone()).record(callers as f64);
-    let mut shares = answer.and_then(|rows| share(&statement, rows));
-    for (text, (_, callers)) in group.keys {
+    metrics::histogram!("hotbay_sql_batch_calls", statement.labels(None)).record(callers as f64);
+    let mut parts: Vec<Vec<Asked>> = vec![group.keys.into_iter().collect()];
+    while let Some(mut part) = parts.pop() {
+        let answer = ask(&statement, &group.others, &part, deadline).await;
+        let is_shared = part.len() > 1 && Instant::now() < deadline;
+        match answer {
+            // One of the keys may be at fault, or their rows are too many for one answer.
+            Err(error) if is_shared && error != SqlError::Unavailable => {
+                let rest = part.split_off(part.len() / 2);
+                parts.extend([rest, part]);
+            }
+            answer => hand_out(&statement, part, answer.and_then(|rows| share(&statement, rows))),
+        }
+    }
+}
+
+async fn ask(statement: &Statement, others: &[Value], part: &[Asked], deadline: Instant) -> Result<Rows, SqlError> {
+    let types = &statement.settings.parameters;
+    let Some(key_type) = types.first().copied() else { return Err(SqlError::Failed) };
+    // In a few sizes, so that the database prepares a few texts and no more; a key that stands twice changes nothing.
+    let size = part.len().next_power_of_two();
+    let keys = part.iter().chain(std::iter::repeat_n(part.last(), size - part.len()).flatten());
+    let mut values: Vec<_> = types.iter().skip(1).copied().zip(others.iter().cloned()).collect();
+    values.extend(keys.map(|(_, (key, _))| (key_type, key.clone())));
+    statement.run(statement.sql.for_keys(size, types.len()), values, part.len(), deadline).await
+}
+
+/// Gives each caller its rows, or what went wrong.
+fn hand_out(statement: &Statement, part: Vec<Asked>, mut shares: Result<Shares, SqlError>) {
+    for (text, (_, callers)) in part {
         let share = match &mut shares {
             Ok((columns, shares)) => {
-                Ok(Rows { columns: columns.clone(), rows: shares.remove(&text).unwrap_or_default() })
+                let rows = shares.remove(&text).unwrap_or_default();
+                let columns = if rows.is_empty() { Vec::new() } else { columns.clone() };
+                within_bounds(statement, Rows { columns, rows })
             }
             Err(error) => Err(error.clone()),
         };
-        let share = share.and_then(|rows| {
-            if rows.rows.len() > statement.settings.rows_max { Err(SqlError::TooLarge) } else { Ok(rows) }
-        });
         for caller in callers {
             // A caller that went away waits for nothing.
             drop(caller.send(share.clone()));
         }
     }
+}
+
+/// What holds for a call holds for it in a batch as well.
+fn within_bounds(statement: &Statement, rows: Rows) -> Result<Rows, SqlError> {
+    let bytes: usize = rows.rows.iter().flatten().map(Value::bytes).sum();
+    let fits = rows.rows.len() <= statement.settings.rows_max && bytes <= statement.settings.bytes_max;
+    if fits { Ok(rows) } else { Err(SqlError::TooLarge) }
 }
 
 /// The rows by key, with the names of their columns.

@@ -2,7 +2,8 @@
 //!
 //! A [`Datasource`] is a SQLite file or a Postgres server, and knows whether it can be reached. A [`Statement`] checks what a plugin
 //! gives it, gathers calls of many channels where it has a batch key ([`batch`]), and answers within its bounds. A plugin learns
-//! what kind of failure it was; the cause goes to the log, once for each change from good to bad.
+//! what kind of failure it was; the cause goes to the log, now and then. Whoever asks, the database is asked on the runtime that
+//! opened the datasource ([`Home`]).
 
 mod backend;
 mod batch;
@@ -10,24 +11,29 @@ mod postgres;
 mod settings;
 mod sql;
 mod sqlite;
+mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::datasource::backend::{Backend, Failure, Run};
-use crate::datasource::batch::Gatherer;
 use crate::datasource::postgres::Postgres;
 use crate::datasource::sqlite::Sqlite;
-use crate::protocol::sql::{Rows, SqlError, Value};
+use crate::protocol::sql::{Rows, SqlError};
 use crate::telemetry;
 
 pub use crate::datasource::settings::{BATCH_KEYS_MAX, DatasourceSettings, ParameterType, StatementSettings};
 pub use crate::datasource::sql::{Sql, SqlTextError};
+pub use crate::datasource::statement::Statement;
 
 /// Between two looks at whether a datasource can be reached.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,6 +75,22 @@ pub struct Datasource {
     statements: BTreeMap<String, Arc<Statement>>,
 }
 
+/// The runtime that opened a datasource, on which the database is asked. A long call into a plugin goes on in a thread that gets only
+/// the time nobody else wants: other channels must not wait for that thread, be it for a batch or for a connection.
+#[derive(Clone)]
+struct Home(Handle);
+
+impl Home {
+    fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let _home = self.0.enter();
+        telemetry::spawn(name, task)
+    }
+}
+
 /// Why a datasource cannot be opened. A server that cannot be reached is no reason: it may come.
 #[derive(Debug, thiserror::Error)]
 #[error("datasource {name:?}: {reason}")]
@@ -91,20 +113,28 @@ impl Datasource {
                 create(path, create_from).await.map_err(refuse)?;
                 Box::new(Sqlite::new(path, config.connections_max))
             }
-            Location::Postgres(url) => {
-                let longest = config.statements.values().map(|statement| statement.timeout_ms).max().unwrap_or(1);
-                let timeout = Duration::from_millis(longest);
-                Box::new(Postgres::new(url, config.connections_max, timeout).map_err(refuse)?)
-            }
+            Location::Postgres(url) => Box::new(Postgres::new(url, config.connections_max).map_err(refuse)?),
         };
+        let datasource = Self::new(config, backend)?;
+        datasource.look().await;
+        telemetry::spawn("datasource", watch(Arc::downgrade(&datasource)));
+        Ok(datasource)
+    }
+
+    fn new(config: &DatasourceConfig, backend: Box<dyn Backend>) -> Result<Arc<Self>, OpenError> {
         let mut texts = BTreeMap::new();
         for (name, settings) in &config.statements {
-            let sql = settings.parse().map_err(|error| refuse(format!("statement {name:?}: {error}")))?;
+            let sql = settings.parse().map_err(|error| OpenError {
+                name: config.name.clone(),
+                reason: format!("statement {name:?}: {error}"),
+            })?;
             texts.insert(name.clone(), (settings.clone(), sql));
         }
-        let datasource = Arc::new_cyclic(|own: &Weak<Self>| {
+        let home = Home(Handle::current());
+        Ok(Arc::new_cyclic(|own: &Weak<Self>| {
             let statements = texts.into_iter().map(|(name, (settings, sql))| {
-                (name.clone(), Arc::new(Statement::new(own.clone(), name, settings, sql)))
+                let source = (config.name.as_str(), home.clone(), config.connections_max);
+                (name.clone(), Arc::new(Statement::new(own.clone(), source, name, settings, sql)))
             });
             Self {
                 name: config.name.clone(),
@@ -113,10 +143,7 @@ impl Datasource {
                 look_now: Notify::new(),
                 statements: statements.collect(),
             }
-        });
-        datasource.look().await;
-        telemetry::spawn("datasource", watch(Arc::downgrade(&datasource)));
-        Ok(datasource)
+        }))
     }
 
     /// Its name in the configuration.
@@ -148,10 +175,12 @@ impl Datasource {
     }
 
     /// While it is known to be away nobody waits for it.
+    fn reachable(&self) -> Result<(), Failure> {
+        self.outage().map_or(Ok(()), |cause| Err(Failure::new(SqlError::Unavailable, cause)))
+    }
+
     async fn run(&self, run: &Run) -> Result<Rows, Failure> {
-        if let Some(cause) = self.outage() {
-            return Err(Failure::new(SqlError::Unavailable, cause));
-        }
+        self.reachable()?;
         let result = self.backend.run(run).await;
         if let Err(Failure { error: SqlError::Unavailable | SqlError::Timeout, .. }) = &result {
             self.look_now.notify_one();
@@ -177,94 +206,5 @@ async fn watch(datasource: Weak<Datasource>) {
         let Some(strong) = datasource.upgrade() else { return };
         drop(tokio::time::timeout(PROBE_INTERVAL, strong.look_now.notified()).await);
         strong.look().await;
-    }
-}
-
-/// A named statement. Mounts grant it to their plugins.
-pub struct Statement {
-    datasource: Weak<Datasource>,
-    name: String,
-    settings: StatementSettings,
-    sql: Sql,
-    gatherer: Option<Gatherer>,
-    /// Its last run failed: said once.
-    failing: AtomicBool,
-}
-
-impl Statement {
-    fn new(datasource: Weak<Datasource>, name: String, settings: StatementSettings, sql: Sql) -> Self {
-        let gatherer = settings.batch_key.as_ref().map(|_| Gatherer::default());
-        Self { datasource, name, settings, sql, gatherer, failing: AtomicBool::new(false) }
-    }
-
-    /// Runs it with these parameters.
-    ///
-    /// # Errors
-    /// See [`SqlError`].
-    pub async fn query(self: &Arc<Self>, parameters: Vec<Value>) -> Result<Rows, SqlError> {
-        let parameters = self.check(parameters)?;
-        let answer = match &self.gatherer {
-            Some(gatherer) => gatherer.query(self, parameters).await,
-            None => self.run(self.sql.text().to_owned(), parameters, 1).await,
-        };
-        let result = answer.as_ref().err().map_or("ok", label);
-        metrics::counter!("hotbay_sql_calls_total", "statement" => self.name.clone(), "result" => result).increment(1);
-        answer
-    }
-
-    fn check(&self, parameters: Vec<Value>) -> Result<Vec<Value>, SqlError> {
-        let types = &self.settings.parameters;
-        if types.len() != parameters.len() {
-            let reason = format!("{} takes {} parameters, not {}", self.name, types.len(), parameters.len());
-            return Err(SqlError::BadParameters(reason));
-        }
-        let accept = |(index, (kind, value)): (usize, (&ParameterType, Value))| {
-            let reason = || format!("parameter {} of {} must be of type {}", index + 1, self.name, kind.as_str());
-            kind.accept(value).map_err(|_| SqlError::BadParameters(reason()))
-        };
-        types.iter().zip(parameters).enumerate().map(accept).collect()
-    }
-
-    /// Sends it to the database, for this many callers.
-    async fn run(&self, sql: String, values: Vec<Value>, callers: usize) -> Result<Rows, SqlError> {
-        let Some(datasource) = self.datasource.upgrade() else { return Err(SqlError::Unavailable) };
-        let run = Run {
-            sql,
-            values,
-            timeout: Duration::from_millis(self.settings.timeout_ms),
-            rows_max: self.settings.rows_max.saturating_mul(callers),
-            bytes_max: self.settings.bytes_max.saturating_mul(callers),
-        };
-        let began = std::time::Instant::now();
-        let answer = datasource.run(&run).await;
-        let result = answer.as_ref().err().map_or("ok", |failure| label(&failure.error));
-        let labels = [("statement", self.name.clone()), ("result", result.to_owned())];
-        metrics::counter!("hotbay_sql_statements_total", &labels).increment(1);
-        metrics::histogram!("hotbay_sql_statement_seconds", "statement" => self.name.clone()).record(began.elapsed());
-        self.note(&datasource.name, answer.as_ref().err());
-        answer.map_err(|failure| failure.error)
-    }
-
-    /// Says what the plugin must not know, once.
-    fn note(&self, datasource: &str, failure: Option<&Failure>) {
-        let before = self.failing.swap(failure.is_some(), Ordering::Relaxed);
-        match failure {
-            Some(Failure { error, cause }) if !before => {
-                tracing::warn!(datasource, statement = self.name, %error, cause, "a statement fails");
-            }
-            None if before => tracing::info!(datasource, statement = self.name, "the statement works again"),
-            _ => {}
-        }
-    }
-}
-
-fn label(error: &SqlError) -> &'static str {
-    match error {
-        SqlError::NotGranted => "not_granted",
-        SqlError::BadParameters(_) => "bad_parameters",
-        SqlError::Timeout => "timeout",
-        SqlError::Unavailable => "unavailable",
-        SqlError::TooLarge => "too_large",
-        SqlError::Failed => "failed",
     }
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow, PgValueFormat, PgValueRef};
-use sqlx::{Arguments, AssertSqlSafe, Column, ConnectOptions, PgPool, Row, TypeInfo, ValueRef};
+use sqlx::{
+    Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, PgConnection, PgPool, Row, TypeInfo, ValueRef,
+};
+use tokio::time::{Instant, timeout_at};
 
 use super::backend::{Answer, Backend, Failure, Run, RunFuture};
+use super::settings::ParameterType;
 use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// How long connecting, or waiting for a connection, may take.
@@ -18,72 +22,119 @@ const DAY_MS: i64 = 86_400_000;
 
 /// See the module.
 pub(super) struct Postgres {
-    pool: PgPool,
+    statements: PgPool,
+    /// One connection of its own: whether the server is there must not depend on how busy the others are.
+    probe: PgPool,
+}
+
+/// Why rows end early.
+enum End {
+    /// The database, or the way to it, failed. What is left of the answer, sqlx knows.
+    Broken(sqlx::Error),
+    /// Nobody wants the rest of the answer, which is still on its way.
+    Refused(Failure),
 }
 
 impl Postgres {
-    /// Does not connect yet. `timeout` is the longest a statement of it may run.
+    /// Does not connect yet.
     ///
     /// # Errors
     /// If the URL is not one; without the URL, which may hold a password.
-    pub(super) fn new(url: &str, connections_max: u32, timeout: Duration) -> Result<Self, String> {
+    pub(super) fn new(url: &str, connections_max: u32) -> Result<Self, String> {
         let options = PgConnectOptions::from_str(url).map_err(|_| "is no postgres:// URL".to_owned())?;
-        // Enforced by the server, whatever a statement says, and also when nobody waits for it any more.
+        // Each run is in a transaction that says so again, and that a statement cannot change.
         let options = options
             .application_name("hotbay")
-            .options([
-                ("default_transaction_read_only", "on".to_owned()),
-                ("statement_timeout", timeout.as_millis().to_string()),
-            ])
+            .options([("default_transaction_read_only", "on")])
             .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(Duration::from_mins(5))
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        let pool = |connections_max| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(Duration::from_mins(5))
+                .connect_lazy_with(options.clone())
+        };
+        Ok(Self { statements: pool(connections_max), probe: pool(1) })
     }
 
-    async fn fetch(&self, run: &Run) -> Result<Rows, Failure> {
-        let failed = |error: sqlx::Error| Failure::from_sqlx(&error, kind);
-        let mut arguments = PgArguments::default();
-        for value in &run.values {
-            let added = match value {
-                Value::Null => arguments.add(None::<String>),
-                Value::Boolean(value) => arguments.add(*value),
-                Value::Integer(value) => arguments.add(*value),
-                Value::Real(value) => arguments.add(*value),
-                Value::Text(value) => arguments.add(value.as_str()),
-                Value::Bytes(value) => arguments.add(value.as_slice()),
-            };
-            added.map_err(|error| Failure::new(SqlError::Failed, error.to_string()))?;
-        }
-        let mut answer = Answer::new(run);
-        let mut found = sqlx::query_with(AssertSqlSafe(run.sql.clone()), arguments).fetch(&self.pool);
-        while let Some(row) = found.try_next().await.map_err(failed)? {
-            let values = (0..row.len()).map(|index| value(&row, index)).collect::<Result<_, _>>()?;
-            answer.push(|| row.columns().iter().map(|column| column.name().to_owned()).collect(), values)?;
-        }
-        Ok(answer.into_rows())
+    async fn ask(pool: &PgPool, run: &Run) -> Result<Rows, Failure> {
+        let deadline = Instant::now() + run.timeout;
+        let late = || Failure::new(SqlError::Timeout, format!("no answer within {:?}", run.timeout));
+        let mut connection = match timeout_at(deadline, pool.acquire()).await {
+            Ok(connection) => connection.map_err(|error| failure(&error))?,
+            Err(_) => return Err(late()),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let failure = match timeout_at(deadline, fetch(&mut connection, run, left)).await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(End::Broken(error))) => return Err(failure(&error)),
+            Ok(Err(End::Refused(failure))) => failure,
+            Err(_) => late(),
+        };
+        // The pool would wait for the end of the answer before it gave the connection to anybody else.
+        connection.close_on_drop();
+        Err(failure)
     }
+}
+
+/// Runs a statement in a transaction that reads. The server ends it after `timeout` as well, when nobody waits for it any more.
+async fn fetch(connection: &mut PgConnection, run: &Run, timeout: Duration) -> Result<Rows, End> {
+    let mut arguments = PgArguments::default();
+    for (kind, value) in &run.values {
+        let added = match value {
+            Value::Null => match kind {
+                ParameterType::Boolean => arguments.add(None::<bool>),
+                ParameterType::Integer => arguments.add(None::<i64>),
+                ParameterType::Real => arguments.add(None::<f64>),
+                ParameterType::Text | ParameterType::Tenant | ParameterType::Channel => arguments.add(None::<&str>),
+                ParameterType::Bytes => arguments.add(None::<&[u8]>),
+            },
+            Value::Boolean(value) => arguments.add(*value),
+            Value::Integer(value) => arguments.add(*value),
+            Value::Real(value) => arguments.add(*value),
+            Value::Text(value) => arguments.add(value.as_str()),
+            Value::Bytes(value) => arguments.add(value.as_slice()),
+        };
+        added.map_err(|error| End::Refused(Failure::new(SqlError::Failed, error.to_string())))?;
+    }
+    // A number of 32 bits; 0 would be no bound.
+    let timeout_ms = timeout.as_millis().clamp(1, i32::MAX as u128);
+    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms}");
+    // Dropping it rolls back, with the next message to the server.
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await.map_err(End::Broken)?;
+    let mut answer = Answer::new(run);
+    let mut found = sqlx::query_with(AssertSqlSafe(run.sql.clone()), arguments).fetch(&mut *transaction);
+    while let Some(row) = found.try_next().await.map_err(End::Broken)? {
+        let values = (0..row.len()).map(|index| value(&row, index)).collect::<Result<_, _>>();
+        let columns = || row.columns().iter().map(|column| column.name().to_owned()).collect();
+        values.and_then(|values| answer.push(columns, values)).map_err(End::Refused)?;
+    }
+    Ok(answer.into_rows())
 }
 
 impl Backend for Postgres {
     fn run<'a>(&'a self, run: &'a Run) -> RunFuture<'a, Rows> {
-        Box::pin(async {
-            match tokio::time::timeout(run.timeout, self.fetch(run)).await {
-                Ok(result) => result,
-                Err(_) => Err(Failure::new(SqlError::Timeout, format!("no answer within {:?}", run.timeout))),
-            }
-        })
+        Box::pin(Self::ask(&self.statements, run))
     }
 
     fn probe(&self) -> RunFuture<'_, ()> {
         Box::pin(async {
             let sql = "SELECT 1".to_owned();
             let run = Run { sql, values: Vec::new(), timeout: ACQUIRE_TIMEOUT, rows_max: 1, bytes_max: 1 << 10 };
-            self.fetch(&run).await.map(drop)
+            Self::ask(&self.probe, &run).await.map(drop)
         })
+    }
+}
+
+/// What the plugin is told, and what the operator is: words of the server, but for those that quote the values it was given.
+fn failure(error: &sqlx::Error) -> Failure {
+    let failure = Failure::from_sqlx(error, kind);
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+        // Data exceptions, as in `invalid input syntax for type integer: "…"`.
+        Some(code) if code.starts_with("22") => {
+            Failure::new(failure.error, format!("SQLSTATE {code}: a value is not what the statement takes"))
+        }
+        _ => failure,
     }
 }
 
