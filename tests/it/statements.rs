@@ -248,7 +248,8 @@ async fn null_has_the_type_of_its_parameter() {
 #[tokio::test]
 async fn what_postgres_quotes_of_parameters_is_not_logged() {
     let server = Postgres::start().await;
-    let number = "sql = \"SELECT CASE WHEN $1 = 'fine' THEN 2 ELSE $1::text::integer END AS n\"\nparameters = [\"text\"]";
+    let number =
+        "sql = \"SELECT CASE WHEN $1 = 'fine' THEN 2 ELSE $1::text::integer END AS n\"\nparameters = [\"text\"]";
     let broker = setup_with(&server.url(), ("number", number)).start();
     let mut ann = broker.connect("/ws?channel=a", "ann").await;
 
