@@ -185,10 +185,13 @@ async fn mark(broker: &Broker, seat: &mut Client, attempt: &Try, text: &str, cli
 #[tokio::test]
 async fn no_frame_crosses() {
     let broker = Setup::example().start();
+    // A draft nobody wrote into is bound to a firm only as long as somebody of it is there.
+    let mut openers = Vec::new();
     for person in people().iter().filter(|person| person.name != "cleo") {
         let draft = if person.name == "ann" { "d1" } else { "d2" };
         let mut opener = connect(&broker, person, &format!("/ws?draftId={draft}")).await;
         opener.until_type("yjs-state-response").await;
+        openers.push(opener);
     }
     let mut seats: Vec<(Try, Client)> = Vec::new();
     let mut turned_away = 0;

@@ -14,6 +14,7 @@ mod community_chat_channels;
 mod community_chat_lifecycle;
 mod community_chat_messages;
 mod community_chat_publish;
+mod garbage;
 mod hangarshare_metrics;
 mod isolation;
 #[path = "../support/mod.rs"]
