@@ -61,7 +61,9 @@ impl Dialect {
         if self == Self::Hocuspocus {
             write_bytes(&mut message, DOCUMENT.as_bytes());
         }
-        kind.iter().for_each(|number| write_number(&mut message, *number));
+        for number in kind {
+            write_number(&mut message, *number);
+        }
         write_bytes(&mut message, bytes);
         message
     }

@@ -48,7 +48,8 @@ const GENERATOR_SHARE_MAX: f64 = 0.9;
 
 const NOTES: &str = "
 An update counts as delivered to a member when its text has come, however it was merged with others.
-hotbay has every update on disk (fsync) before anybody sees it; after each run it was killed, and still had the document.
+hotbay has every update on disk (fsync) before anybody sees it, hotbay-os has handed it to the operating system; after each run
+they were killed, and still had the document.
 The others hold their documents in memory only, and lose them when they end.
 N x: the first server is that many times better.";
 

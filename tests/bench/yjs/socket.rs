@@ -129,11 +129,11 @@ fn push_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     match payload.len() {
         len @ 0..=125 => out.push(0x80 | len as u8),
         len @ 126..=0xFFFF => {
-            out.push(0x80 | 126);
+            out.push(0x80 | 0x7E);
             out.extend((len as u16).to_be_bytes());
         }
         len => {
-            out.push(0x80 | 127);
+            out.push(0x80 | 0x7F);
             out.extend((len as u64).to_be_bytes());
         }
     }
