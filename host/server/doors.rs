@@ -92,10 +92,9 @@ pub(super) fn find<'a>(doors: &'a [Door], parts: &'a Parts) -> Option<Match<'a>>
             })
         })
     };
-    let (socket, route): (fn(&Door, &str) -> bool, fn(&Door, &str) -> bool) =
-        (Door::takes_sockets_at, Door::has_route_at);
-    let (first, then) = if handshake::is_upgrade(parts) { (socket, route) } else { (route, socket) };
-    fitting(first).or_else(|| fitting(then))
+    let socket = || fitting(Door::takes_sockets_at);
+    let route = || fitting(Door::has_route_at);
+    if handshake::is_upgrade(parts) { socket().or_else(route) } else { route().or_else(socket) }
 }
 
 impl<'a> Match<'a> {

@@ -98,8 +98,8 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 }
 
 fn describe_metrics() {
-    metrics_process::Collector::default().describe();
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    metrics_process::Collector::default().describe();
     describe_gauge!("hotbay_sockets", "Open sockets, upgraded or not");
     describe_gauge!("hotbay_connections", "Open WebSocket connections");
     describe_histogram!("hotbay_connection_seconds", "How long WebSocket connections lasted that have ended");

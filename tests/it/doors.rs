@@ -200,7 +200,9 @@ async fn the_closest_mount_takes_a_request_and_sockets_come_before_routes() {
 #[tokio::test]
 async fn mounts_on_one_path_are_told_apart_by_the_query() {
     let component = crate::support::component("fixture").display().to_string();
-    let mut config = format!("listen = \"127.0.0.1:0\"\n[key.default]\nalgorithm = \"HS256\"\nsecret_env = [\"JWT_SECRET\"]\n[plugin.fixture]\npath = \"{component}\"\ngrants = [\"kv\", \"log\", \"logging\", \"sql\", \"stats\"]\n");
+    let mut config = format!(
+        "listen = \"127.0.0.1:0\"\n[key.default]\nalgorithm = \"HS256\"\nsecret_env = [\"JWT_SECRET\"]\n[plugin.fixture]\npath = \"{component}\"\ngrants = [\"kv\", \"log\", \"logging\", \"sql\", \"stats\"]\n"
+    );
     for (name, path, query) in [
         ("a-open", "/{x}", ""),
         ("b-rest", "/ws", ""),
