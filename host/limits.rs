@@ -27,6 +27,10 @@ pub const TIMERS_MAX: usize = 1_000;
 pub const SQL_WAIT_MS_MAX: u64 = 10_000;
 /// Largest answer of a database to one statement, in bytes, for however many callers it is.
 pub const SQL_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Longest batch key of a statement on a database, in bytes: thousands may go to it at once.
+pub const SQL_KEY_BYTES_MAX: usize = 1 << 10;
+/// What a plugin may give one statement as parameters, in bytes, all of them together.
+pub const SQL_PARAMETER_BYTES_MAX: usize = 64 << 10;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How often an address may come with an API key that is not known before it has to wait, and how many are forgiven it each

@@ -14,7 +14,7 @@ pub(super) struct Run {
     pub(super) sql: String,
     /// As many as the text has. `NULL` has a type as well: a database prepares a text for the types it first came with.
     pub(super) values: Vec<(ParameterType, Value)>,
-    /// Time for the whole run, waiting for a connection included.
+    /// Time for the whole run, connecting included.
     pub(super) timeout: Duration,
     /// Bounds of the answer.
     pub(super) rows_max: usize,
@@ -37,7 +37,8 @@ impl Failure {
     pub(super) fn from_sqlx(error: &sqlx::Error, code: impl Fn(&str) -> SqlError) -> Self {
         let kind = match error {
             sqlx::Error::Database(database) => database.code().map_or(SqlError::Failed, |found| code(&found)),
-            // A pool that cannot connect goes on trying until its time is over; or all its connections are in use.
+            // A pool that cannot connect goes on trying until its time is over. That its connections are in use is no reason: who
+            // runs a statement waited for one before.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
@@ -54,9 +55,9 @@ pub(super) type RunFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure
 
 /// A database, as far as statements need it.
 pub(super) trait Backend: Send + Sync {
-    /// Runs a statement. Ends in its time.
+    /// Runs a statement. Ends in its time. Never more at once than it has connections.
     fn run<'a>(&'a self, run: &'a Run) -> RunFuture<'a, Rows>;
-    /// Whether it can be reached, however busy the connections for statements are. Ends in about a second.
+    /// Whether it can be reached, however busy the connections for statements are. Ends in about two seconds.
     fn probe(&self) -> RunFuture<'_, ()>;
 }
 

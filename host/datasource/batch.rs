@@ -1,19 +1,25 @@
 //! Gathers the calls of many channels into one statement: those that differ in their first parameter alone, and come in soon
 //! after each other. Each caller gets the rows that are its own, by the column of the batch key, within the bounds of its own. A
-//! statement that fails is run again for fewer keys at a time, so that only the key at fault fails.
+//! statement that fails or is late is run again for fewer keys at a time, so that only the key at fault fails: within the time of one
+//! call, and not for as long as everything fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::statement::Statement;
+use super::statement::{Statement, Time};
 use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// While calls keep coming in, they are gathered for at most this many times the statement's `batch_wait_ms`.
 const WAITS_MAX: u32 = 20;
+/// And no longer than this, however long that is.
+const GATHER_MAX: Duration = Duration::from_secs(1);
+/// In so many parts those are run again that failed together. As many statements as with halves, and half as many that fail: each takes
+/// a share of the time left.
+const PARTS: usize = 4;
 
 /// A first parameter as text: a statement declares its type, so that none is mistaken for another.
 type Key = Box<str>;
@@ -94,9 +100,10 @@ impl Gatherer {
 async fn gather(statement: Arc<Statement>, id: u64) {
     let Some(gatherer) = &statement.gatherer else { return };
     let wait = Duration::from_millis(statement.settings.batch_wait_ms);
+    let end = Instant::now() + (wait * WAITS_MAX).min(GATHER_MAX);
     let mut calls = 1;
-    for _ in 0..WAITS_MAX {
-        tokio::time::sleep(wait).await;
+    while Instant::now() < end {
+        tokio::time::sleep_until(end.min(Instant::now() + wait)).await;
         match gatherer.calls(id) {
             None => return,
             Some(now) if now == calls => break,
@@ -112,22 +119,54 @@ async fn run(statement: Arc<Statement>, group: Group) {
     let deadline = statement.deadline();
     let callers: usize = group.keys.values().map(|(_, callers)| callers.len()).sum();
     metrics::histogram!("hotbay_sql_batch_calls", statement.labels(None)).record(callers as f64);
-    let mut parts: Vec<Vec<Asked>> = vec![group.keys.into_iter().collect()];
-    while let Some(mut part) = parts.pop() {
-        let answer = ask(&statement, &group.others, &part, deadline).await;
-        let is_shared = part.len() > 1 && Instant::now() < deadline;
-        match answer {
-            // One of the keys may be at fault, or their rows are too many for one answer.
-            Err(error) if is_shared && error != SqlError::Unavailable => {
-                let rest = part.split_off(part.len() / 2);
-                parts.extend([rest, part]);
+    let failures_max = failures_max(group.keys.len());
+    let mut failures = 0;
+    // The largest come first: what a key at fault takes of the time, it takes of few.
+    let mut parts: VecDeque<Vec<Asked>> = VecDeque::from([group.keys.into_iter().collect()]);
+    while let Some(part) = parts.pop_front() {
+        let is_last = part.len() == 1 && parts.is_empty();
+        let time = match failures {
+            _ if is_last => Time::All(deadline),
+            0 => Time::Half(deadline),
+            // Several are to come, down to a single key.
+            _ => Time::Third(deadline),
+        };
+        let error = match ask(&statement, &group.others, &part, time).await {
+            Ok(rows) => {
+                hand_out(&statement, part, share(&statement, rows));
+                continue;
             }
-            answer => hand_out(&statement, part, answer.and_then(|rows| share(&statement, rows))),
+            Err(error) => error,
+        };
+        failures += 1;
+        if error == SqlError::Unavailable || failures >= failures_max || Instant::now() >= deadline {
+            let left = std::iter::once(part).chain(parts).flatten().collect();
+            return hand_out(&statement, left, Err(error));
+        }
+        if part.len() == 1 {
+            hand_out(&statement, part, Err(error));
+        } else {
+            // One of the keys may be at fault, or their rows are too many for one answer.
+            split(part, &mut parts);
         }
     }
 }
 
-async fn ask(statement: &Statement, others: &[Value], part: &[Asked], deadline: Instant) -> Result<Rows, SqlError> {
+/// How many runs for a group may fail: some keys at fault are found, and a statement that always fails is soon known to.
+fn failures_max(keys: usize) -> u32 {
+    2 * keys.next_power_of_two().ilog2() + 8
+}
+
+fn split(mut part: Vec<Asked>, parts: &mut VecDeque<Vec<Asked>>) {
+    let size = part.len().div_ceil(PARTS);
+    while part.len() > size {
+        let rest = part.split_off(size);
+        parts.push_back(std::mem::replace(&mut part, rest));
+    }
+    parts.push_back(part);
+}
+
+async fn ask(statement: &Statement, others: &[Value], part: &[Asked], time: Time) -> Result<Rows, SqlError> {
     let types = &statement.settings.parameters;
     let Some(key_type) = types.first().copied() else { return Err(SqlError::Failed) };
     // In a few sizes, so that the database prepares a few texts and no more; a key that stands twice changes nothing.
@@ -135,7 +174,7 @@ async fn ask(statement: &Statement, others: &[Value], part: &[Asked], deadline: 
     let keys = part.iter().chain(std::iter::repeat_n(part.last(), size - part.len()).flatten());
     let mut values: Vec<_> = types.iter().skip(1).copied().zip(others.iter().cloned()).collect();
     values.extend(keys.map(|(_, (key, _))| (key_type, key.clone())));
-    statement.run(statement.sql.for_keys(size, types.len()), values, part.len(), deadline).await
+    statement.run(statement.sql.for_keys(size, types.len()), values, part.len(), time).await
 }
 
 /// Gives each caller its rows, or what went wrong.

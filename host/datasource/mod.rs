@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::datasource::backend::{Backend, Failure, Run};
@@ -72,6 +72,8 @@ pub struct Datasource {
     /// Why it cannot be reached; absent while it can.
     down: Mutex<Option<String>>,
     look_now: Notify,
+    /// As many as there are. A run waits here for one, so that a backend that has none is one that cannot connect.
+    connections: Semaphore,
     statements: BTreeMap<String, Arc<Statement>>,
 }
 
@@ -141,6 +143,7 @@ impl Datasource {
                 backend,
                 down: Mutex::default(),
                 look_now: Notify::new(),
+                connections: Semaphore::new(config.connections_max as usize),
                 statements: statements.collect(),
             }
         }))
@@ -156,7 +159,7 @@ impl Datasource {
         self.statements.get(name).cloned()
     }
 
-    /// Why it cannot be reached, as of about a second ago.
+    /// Why it cannot be reached, as of a second or two ago.
     pub fn outage(&self) -> Option<String> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

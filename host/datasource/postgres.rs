@@ -14,7 +14,7 @@ use super::backend::{Answer, Backend, Failure, Run, RunFuture};
 use super::settings::ParameterType;
 use crate::protocol::sql::{Rows, SqlError, Value};
 
-/// How long connecting, or waiting for a connection, may take.
+/// How long connecting may take, and a look at whether the server is there.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the epoch of Postgres, 2000-01-01, and that of Unix, in milliseconds.
 const EPOCH_MS: i64 = 946_684_800_000;

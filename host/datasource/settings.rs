@@ -50,13 +50,14 @@ pub struct StatementSettings {
     /// `IN ($1)`, and `$1` nowhere else.
     #[serde(default)]
     pub batch_key: Option<String>,
-    /// Calls gathered while they come in, each less than this after the one before, in milliseconds.
+    /// Calls gathered while they come in, each less than this after the one before, in milliseconds: for at most 20 times as long, and a
+    /// second.
     #[serde(default = "batch_wait_ms")]
     pub batch_wait_ms: u64,
     /// Most keys in one statement.
     #[serde(default = "batch_keys_max")]
     pub batch_keys_max: usize,
-    /// Time for an answer, in milliseconds. A call into a plugin waits [no longer](crate::limits::SQL_WAIT_MS_MAX) for all its
+    /// Time for an answer, in milliseconds; a statement for several keys has half of it. A call into a plugin waits [no longer](crate::limits::SQL_WAIT_MS_MAX) for all its
     /// statements together.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,

@@ -18,7 +18,7 @@ use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// How long a reader waits for a writer's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a statement waits for one of the connections.
+/// How long opening a connection may take.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Virtual-machine instructions between two looks at the clock.
 const STEPS: i32 = 10_000;

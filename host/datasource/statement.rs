@@ -11,12 +11,40 @@ use super::batch::Gatherer;
 use super::settings::{ParameterType, StatementSettings};
 use super::sql::Sql;
 use super::{Datasource, Home};
-use crate::limits::SQL_ANSWER_BYTES_MAX;
+use crate::limits::{SQL_ANSWER_BYTES_MAX, SQL_KEY_BYTES_MAX, SQL_PARAMETER_BYTES_MAX};
 use crate::protocol::name::ChannelName;
 use crate::protocol::sql::{Rows, SqlError, Value};
 
 /// Between two warnings about one statement.
 const NOTE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Time for a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Time {
+    /// All that is left until then.
+    All(Instant),
+    /// Half of what is left until then when its turn comes: what runs after it needs some as well.
+    Half(Instant),
+    /// A third of it.
+    Third(Instant),
+}
+
+impl Time {
+    fn deadline(self) -> Instant {
+        match self {
+            Self::All(deadline) | Self::Half(deadline) | Self::Third(deadline) => deadline,
+        }
+    }
+
+    fn left(self) -> Duration {
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        match self {
+            Self::All(_) => left,
+            Self::Half(_) => left / 2,
+            Self::Third(_) => left / 3,
+        }
+    }
+}
 
 /// A named statement. Mounts grant it to their plugins.
 pub struct Statement {
@@ -65,7 +93,7 @@ impl Statement {
         let own = Arc::clone(self);
         let run = async move {
             let values = own.settings.parameters.iter().copied().zip(parameters).collect();
-            own.run(own.sql.text().to_owned(), values, 1, own.deadline()).await
+            own.run(own.sql.text().to_owned(), values, 1, Time::All(own.deadline())).await
         };
         // It does not end but with the broker.
         self.home.spawn("sql statement", run).await.unwrap_or(Err(SqlError::Unavailable))
@@ -78,6 +106,13 @@ impl Statement {
         if expected != parameters.len() {
             let reason = format!("{} takes {expected} parameters, not {}", self.name, parameters.len());
             return Err(SqlError::BadParameters(reason));
+        }
+        let too_long = |what: &str, bytes_max: usize| {
+            Err(SqlError::BadParameters(format!("{what} of {} must be at most {bytes_max} bytes", self.name)))
+        };
+        // They wait in memory, and those of a batch go to the database together.
+        if parameters.iter().map(Value::bytes).sum::<usize>() > SQL_PARAMETER_BYTES_MAX {
+            return too_long("the parameters", SQL_PARAMETER_BYTES_MAX);
         }
         let mut given = parameters.into_iter().zip(1..);
         let fill = |kind: &ParameterType| match kind {
@@ -94,7 +129,13 @@ impl Statement {
                 Ok(value)
             }
         };
-        types.iter().map(fill).collect()
+        let parameters: Vec<Value> = types.iter().map(fill).collect::<Result<_, _>>()?;
+        match parameters.first() {
+            Some(Value::Text(key)) if self.gatherer.is_some() && key.len() > SQL_KEY_BYTES_MAX => {
+                too_long("the batch key", SQL_KEY_BYTES_MAX)
+            }
+            _ => Ok(parameters),
+        }
     }
 
     /// When a run that begins now must have ended.
@@ -108,11 +149,11 @@ impl Statement {
         sql: String,
         values: Vec<(ParameterType, Value)>,
         keys: usize,
-        deadline: Instant,
+        time: Time,
     ) -> Result<Rows, SqlError> {
         let Some(datasource) = self.datasource.upgrade() else { return Err(SqlError::Unavailable) };
         let began = std::time::Instant::now();
-        let answer = self.ask(&datasource, sql, values, keys, deadline).await;
+        let answer = self.ask(&datasource, sql, values, keys, time).await;
         let result = answer.as_ref().err().map_or("ok", |failure| label(&failure.error));
         metrics::counter!("hotbay_sql_statements_total", self.labels(Some(result))).increment(1);
         metrics::histogram!("hotbay_sql_statement_seconds", self.labels(None)).record(began.elapsed());
@@ -126,13 +167,14 @@ impl Statement {
         sql: String,
         values: Vec<(ParameterType, Value)>,
         keys: usize,
-        deadline: Instant,
+        time: Time,
     ) -> Result<Rows, Failure> {
         datasource.reachable()?;
-        let turn = timeout_at(deadline, self.turns.acquire()).await;
-        let timeout = deadline.saturating_duration_since(Instant::now());
+        let waiting = async { (self.turns.acquire().await, datasource.connections.acquire().await) };
+        let turn = timeout_at(time.deadline(), waiting).await;
+        let timeout = time.left();
         if turn.is_err() || timeout.is_zero() {
-            return Err(Failure::new(SqlError::Timeout, "other calls of it have all the connections it may have"));
+            return Err(Failure::new(SqlError::Timeout, "all the connections it may have are in use"));
         }
         let run = Run {
             sql,

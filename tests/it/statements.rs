@@ -229,6 +229,47 @@ async fn a_busy_postgres_server_is_not_taken_for_one_that_is_away() {
     assert!(!broker.log().contains("the datasource cannot be reached"), "{}", broker.log());
 }
 
+/// Law: who finds all connections in use is told that it is late, however long they are.
+#[tokio::test]
+async fn a_postgres_server_whose_connections_are_in_use_is_late_and_not_away() {
+    let server = Postgres::start().await;
+    server.execute(SCHEMA).await;
+    let nap = "sql = \"SELECT pg_sleep(20)::text AS nap\"\ntimeout_ms = 8000\n\
+        [datasource.shop.statement.other]\nsql = \"SELECT 1 AS n\"\ntimeout_ms = 2500";
+    let setup = setup_with(&server.url(), ("nap", nap)).replace("nap = \"shop", "other = \"shop.other\"\nnap = \"shop");
+    let broker = with_connections(setup, 1).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+    let mut bob = broker.connect("/ws?channel=b", "bob").await;
+    ann.send_text("sql nap").await;
+    let mut own = PgConnection::connect(&server.url()).await.expect("a connection");
+    let naps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hotbay' AND wait_event = 'PgSleep'";
+    let sleeps = async {
+        while sqlx::query_scalar::<_, i64>(naps).fetch_one(&mut own).await.expect("a count") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, sleeps).await.expect("a nap");
+
+    assert_eq!(ask(&mut bob, "sql other").await, "error Error::Timeout");
+    assert_eq!(ask(&mut ann, "anything").await, "error Error::Timeout");
+}
+
+/// Law: what a plugin hands to the host in one batch has a bound, also as parameters.
+#[tokio::test]
+async fn parameters_count_as_bytes_of_effects() {
+    let folder = TempDir::new().expect("a folder");
+    let path = sqlite(&folder).await;
+    let limits = "[mount.fixture.limits]\neffect_bytes_max = 1000";
+    let broker = setup(&format!("sqlite:{}", path.display())).and(limits).start();
+    let mut ann = broker.connect("/ws?channel=a", "ann").await;
+
+    let fits = ask(&mut ann, &format!("sql stock {} 0", "x".repeat(900))).await;
+    let refused = ask(&mut ann, &format!("sql stock {} 0", "x".repeat(1_000))).await;
+
+    assert_eq!(fits, "rows [] []");
+    assert!(refused.starts_with("refused fault"), "{refused}");
+}
+
 /// A text is prepared for the types of the parameters it first comes with: `NULL` has that of its parameter.
 #[tokio::test]
 async fn null_has_the_type_of_its_parameter() {

@@ -1,4 +1,5 @@
-//! `hotbay:channel/sql`: statements of the operator. Answers are part of the batch like any other read.
+//! `hotbay:channel/sql`: statements of the operator. Answers are part of the batch like any other read. Parameters leave the broker as
+//! effects do, and their bytes count as an effect of their own.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ impl wit::Host for State {
         parameters: Vec<wit::Value>,
     ) -> wasmtime::Result<Result<wit::Rows, wit::Error>> {
         let channel = Arc::clone(self.channel()?.0);
-        let parameters = parameters.into_iter().map(take).collect();
+        let parameters: Vec<Value> = parameters.into_iter().map(take).collect();
+        self.charge(parameters.iter().map(Value::bytes).sum())?;
         let answer = self.waiting_for_sql(channel.query(&statement, parameters)).await?;
         Ok(answer.map(give).map_err(refuse))
     }
