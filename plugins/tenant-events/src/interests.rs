@@ -61,6 +61,8 @@ struct Member {
     own: Option<Box<Own>>,
     /// Whether something is stored for it.
     stored: bool,
+    /// By how much its wishes will weigh more once it has the replay it waits for.
+    reserved: usize,
 }
 
 /// The subscribers of an event channel: by filter and event types, in ascending order.
@@ -96,7 +98,7 @@ pub(crate) struct Interests {
     channels: BTreeMap<Rc<str>, Subscribers>,
     filters: Interner<Filter>,
     types: Interner<Names>,
-    /// Of all members together.
+    /// Of all members together, with what is reserved.
     weight: usize,
     weight_max: usize,
 }
@@ -117,7 +119,7 @@ impl Interests {
     /// A member comes, or comes again: it wants what everybody starts with. Tells what was known of it.
     pub(crate) fn join(&mut self, member: MemberId, user: &str) -> Gone {
         let gone = self.leave(member);
-        self.members.insert(member, Member { user: user.into(), own: None, stored: false });
+        self.members.insert(member, Member { user: user.into(), own: None, stored: false, reserved: 0 });
         self.enter(member, DEFAULT_CHANNEL, (DEFAULT, DEFAULT));
         gone
     }
@@ -126,6 +128,7 @@ impl Interests {
     pub(crate) fn leave(&mut self, member: MemberId) -> Gone {
         let Some(gone) = self.members.get(&member) else { return Gone { known: false, stored: false } };
         let stored = gone.stored;
+        self.reserve(member, 0);
         self.clear(member);
         self.members.remove(&member);
         Gone { known: true, stored }
@@ -237,16 +240,21 @@ impl Interests {
         was_stored
     }
 
-    /// A member that is, or is about to be, subscribed to a channel gets nothing of it until [`Interests::release`].
-    pub(crate) fn hold(&mut self, member: MemberId, name: &str) {
+    /// A member that is, or is about to be, subscribed to a channel gets nothing of it until [`Interests::release`]. What it will
+    /// want then has its place: nobody else can take that meanwhile.
+    pub(crate) fn hold(&mut self, member: MemberId, name: &str, types: &Names) {
         if let Some(group) = self.group(member, name) {
             self.exit(member, name, group);
         }
+        let mut wishes = self.wishes(member);
+        wishes.channels.insert(name.to_owned(), types.clone());
+        self.reserve(member, wishes.weight().saturating_sub(self.weight(member)));
         self.channels.entry(name.into()).or_default().held += 1;
     }
 
     /// Ends what [`Interests::hold`] began: the member is subscribed as it was before.
     pub(crate) fn release(&mut self, member: MemberId, name: &str) {
+        self.reserve(member, 0);
         if let Some(subscribers) = self.channels.get_mut(name) {
             subscribers.held = subscribers.held.saturating_sub(1);
         }
@@ -255,6 +263,13 @@ impl Interests {
         } else {
             self.forget_empty(name);
         }
+    }
+
+    /// Reserves so much for a member, instead of what was reserved for it.
+    fn reserve(&mut self, member: MemberId, weight: usize) {
+        let Some(found) = self.members.get_mut(&member) else { return };
+        let before = std::mem::replace(&mut found.reserved, weight);
+        self.weight = self.weight + weight - before;
     }
 
     /// The group in which a member stands if nothing holds it.

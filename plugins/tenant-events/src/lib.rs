@@ -168,7 +168,7 @@ impl Plugin for TenantEvents {
         let Self { waiting, interests, .. } = self;
         waiting.retain(|waiting| interests.knows(waiting.member));
         for waiting in waiting {
-            interests.hold(waiting.member, &waiting.channel);
+            interests.hold(waiting.member, &waiting.channel, &waiting.types);
         }
     }
 

@@ -59,7 +59,7 @@ impl TenantEvents {
         if self.waiting.len() >= WAITING_MAX {
             return Err(budget::busy());
         }
-        self.interests.hold(waiting.member, &waiting.channel);
+        self.interests.hold(waiting.member, &waiting.channel, &waiting.types);
         self.waiting.push_back(waiting);
         Ok(())
     }
@@ -116,24 +116,15 @@ impl TenantEvents {
 
         let mut served = Vec::new();
         let mut full = false;
-        let mut weight = 0;
         let interests = &self.interests;
-        let mut refused = Vec::new();
         let batch = &self.budget;
         self.waiting.retain(|waiting| {
             if full || !is_alike(waiting, interests) {
                 return true;
             }
+            // That it may want this was checked when it asked. Since then nothing of it has changed, and its weight is reserved.
             let mut wishes = interests.wishes(waiting.member);
             wishes.channels.insert(waiting.channel.clone(), waiting.types.clone());
-            match interests.check(waiting.member, &wishes, weight) {
-                Ok(more) => weight += more,
-                Err(why) => {
-                    // Others have taken the room since it was asked for.
-                    refused.push((waiting.member, why));
-                    return false;
-                }
-            }
             let row = rows::encode(&wishes);
             let named = size_of::<MemberId>() * (page.events.len() + 1);
             let cost = (2, ANSWER_BYTES + FRAME_BYTES + named + 2 * row.len());
@@ -147,14 +138,8 @@ impl TenantEvents {
             false
         });
 
-        let progress = !served.is_empty() || !refused.is_empty();
-        for (member, why) in refused {
-            self.interests.release(member, &like.channel);
-            let data = event::Trouble { code: why.code.name(), message: &why.message };
-            self.tell(channel, &[member], "error", data);
-        }
         if served.is_empty() {
-            return progress;
+            return false;
         }
         self.budget.spend(effects, bytes);
         let mut starts = Vec::with_capacity(served.len());
@@ -167,7 +152,7 @@ impl TenantEvents {
             starts.push((start, member));
         }
         send(channel, page.events, starts);
-        progress
+        true
     }
 }
 

@@ -219,17 +219,58 @@ fn nothing_sent_while_a_replay_waits_is_forgotten_before_it_comes() {
     assert_eq!(data(&frames(&outcome, bob)[1..]), (5..11).collect::<Vec<_>>());
 }
 
+/// Goal: once a replay is promised nobody takes its place, so nothing is lost of the subscription it follows.
 #[test]
-fn a_replay_that_finds_no_room_leaves_the_subscription_that_was() {
+fn a_replay_that_waits_keeps_its_place_and_gives_it_back_with_its_member() {
     let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", r#"{"interestBytesMax":10000}"#);
     let [ann, bob, cleo] = ["ann", "bob", "cleo"].map(|user| super::join(&mut bus, user));
     events(&mut bus, ann, "tenant", 0..2);
-    let kinds: Vec<String> = (0..40).map(|number| format!("{number:0120}")).collect();
-    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 2, "eventTypes": kinds});
-    let large = json!({"type": "filters", "filters": {"eventTypes": kinds}});
-    let batch = vec![bus.sent(bob, replay.to_string()), bus.sent(cleo, large.to_string())];
-    assert_eq!(types(&bus.batch(batch), bob), ["error"]);
-    assert_eq!(types(&send(&mut bus, ann, json!({"type": "x"})), bob), ["x"]);
+    let kinds: Vec<String> = (0..40).map(|number| format!("{number:0120}")).chain(["even".to_owned()]).collect();
+    let replay = json!({"type": "subscribe", "channel": "tenant", "replay": 1, "eventTypes": kinds}).to_string();
+    let large = json!({"type": "filters", "filters": {"eventTypes": kinds}}).to_string();
+
+    let batch = vec![bus.sent(bob, &*replay), numbered(&bus, ann, 2), bus.sent(cleo, &*large)];
+    let outcome = bus.batch(batch);
+
+    assert_eq!(types(&outcome, bob), ["subscribed", "even", "even"]);
+    assert_eq!(data(&frames(&outcome, bob)[1..]), [0, 2]);
+    assert_eq!(frames(&outcome, cleo).pop().unwrap()["data"]["code"], "too_large");
+    assert_eq!(data(&frames(&bus.batch(vec![numbered(&bus, ann, 4)]), bob)), [4]);
+    bus.disconnect(bob);
+    assert_eq!(types(&bus.message(cleo, &*large), cleo), ["filters_updated"]);
+    filter(&mut bus, cleo, json!({}));
+    let dan = super::join(&mut bus, "dan");
+    let batch = vec![bus.sent(dan, &*replay), bus.left(dan, LeaveReason::Disconnected, None), bus.sent(cleo, &*large)];
+    assert_eq!(types(&bus.batch(batch), cleo), ["filters_updated"]);
+}
+
+/// Goal: the place of a replay that waits for a later batch is kept by the next instance as well.
+#[test]
+fn a_replay_that_waits_keeps_its_place_in_the_next_instance() {
+    let settings = r#"{"interestBytesMax":36000}"#;
+    let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", settings);
+    let ann = super::join(&mut bus, "ann");
+    events(&mut bus, ann, "tenant", 0..400);
+    let members = crowd(&mut bus, 100, |_| None);
+    let kinds = |number: usize| ["even".to_owned(), "odd".to_owned(), format!("{number:0128}")];
+    let batch = members.iter().enumerate().map(|(number, member)| {
+        let frame = json!({"type": "subscribe", "channel": "tenant", "replay": 400, "eventTypes": kinds(number)});
+        bus.sent(*member, frame.to_string())
+    });
+    let mut received = bus.batch(batch.collect());
+    assert_eq!(bus.timers().len(), 1, "some wait");
+    bus.sleep();
+    let values: Vec<String> = (0..60).map(|number| format!("{number:0128}")).collect();
+
+    let large = json!({"type": "filters", "filters": {"eventTypes": values}});
+
+    let refused = send(&mut bus, ann, large);
+    assert_eq!(only(&refused, ann)["data"]["code"], "too_large");
+    received.received.extend(refused.received);
+    received.received.extend(bus.advance_ms(0).received);
+    for member in &members {
+        assert_eq!(types(&received, *member)[0], "subscribed");
+    }
 }
 
 #[test]
