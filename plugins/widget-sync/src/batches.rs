@@ -33,7 +33,7 @@ pub(crate) struct Synced {
 }
 
 impl WidgetSync {
-    /// A `WIDGET_BATCH`: all or nothing; says whether anything changed.
+    /// A `WIDGET_BATCH`: all or nothing; says whether a widget was changed.
     pub(crate) fn batch(&mut self, channel: &mut Channel, actor: &Actor<'_>, payload: &str) -> Result<bool, Refusal> {
         let items = Items::batch(payload)?;
         check_count(&items, self.settings.pending_max)?;
@@ -57,7 +57,7 @@ impl WidgetSync {
             write_results(json, &items, &verdicts);
             json.push('}');
         });
-        Ok(!news.is_empty())
+        Ok(news.iter().any(|(_, news)| Operation::is_of_widget(news.kind)))
     }
 
     /// Does all operations, or none.

@@ -167,6 +167,11 @@ fn servers_hear_of_a_changed_widget_whichever_way_it_was_changed() {
     let none = json!({"operationId": "4", "type": "WIDGET_DELETE", "payload": {"widgetId": "none"}});
     let outcome = send(&mut board, ann, "ann", "SYNC_UPDATE", json!({"operations": [layout, none]}));
     assert_eq!(kinds(&outcome, server), ["LAYOUT_UPDATE"]);
+    let layout = json!({"type": "LAYOUT_UPDATE", "payload": {"layout": [1]}});
+    let outcome = send(&mut board, ann, "ann", "WIDGET_BATCH", json!({"operations": [layout, layout]}));
+    assert_eq!(kinds(&outcome, server), ["WIDGET_BATCH"]);
+    let both = frame("ann", "WIDGET_BATCH", &json!({"operations": [layout, update("6")]}));
+    told(&board.message(ann, &*both), &["WIDGET_BATCH"], &client, &both);
 
     let post = |board: &mut Board, body: &str| {
         board.request_with(HttpRequest {
