@@ -31,6 +31,9 @@ pub(crate) const DENIED: u16 = 1008;
 
 /// When access is checked again.
 pub(crate) const ACCESS_TIMER: &str = "access";
+/// The same, set by an instance that does not know whether the other is set: a crash in the check spends it, any other crash does
+/// not, and must not put it off.
+pub(crate) const ACCESS_TIMER_ANEW: &str = "access-anew";
 /// Members asked about in one batch. Each may take a round trip to the database, and meanwhile nobody's letters go
 /// anywhere.
 const CHECKS_PER_BATCH_MAX: usize = 32;
@@ -107,6 +110,7 @@ impl YjsRelay {
         }
         if self.access_due_ms.take().is_some() {
             channel.cancel_timer(ACCESS_TIMER);
+            channel.cancel_timer(ACCESS_TIMER_ANEW);
         }
         self.unbind_if_blank(channel);
     }
@@ -152,9 +156,19 @@ impl YjsRelay {
         }
     }
 
+    /// An instance that knows nothing of the one before has members: they are checked again, by the timer that was set or by this
+    /// one. Whether the statement decides, it learns then.
+    pub(crate) fn set_access_timer_anew(&mut self, channel: &mut Channel) {
+        if !self.members.is_empty() && self.access_due_ms.is_none() {
+            self.access_due_ms = Some(channel.now_ms() + self.settings.access_check_ms);
+            channel.set_timer(ACCESS_TIMER_ANEW, self.settings.access_check_ms, TimerKeep::Durable);
+        }
+    }
+
     /// Asks about some members again, and about the others in the batches that follow.
     pub(crate) fn check_access(&mut self, channel: &mut Channel) {
         self.access_due_ms = None;
+        channel.cancel_timer(ACCESS_TIMER_ANEW);
         let after = self.checked.take();
         let left = self.members.iter().map(|(id, _)| id).filter(|id| after.is_none_or(|after| *id > after));
         let round: Vec<MemberId> = left.take(CHECKS_PER_BATCH_MAX).collect();

@@ -64,7 +64,7 @@ use hotbay_sdk::{
 };
 
 use access::Gate;
-use admission::ACCESS_TIMER;
+use admission::{ACCESS_TIMER, ACCESS_TIMER_ANEW};
 use awareness::Awareness;
 use deliver::{Want, field};
 use members::{Member, Members, Protocol};
@@ -92,8 +92,8 @@ pub struct YjsRelay {
     /// The last member whose access was checked again, while there are more.
     checked: Option<MemberId>,
     members: Members,
-    /// Members of the instance before, until the first batch.
-    known: BTreeMap<MemberId, Member>,
+    /// Members of the instance before, until the first batch; absent if it said nothing: it crashed, or there was none.
+    known: Option<BTreeMap<MemberId, Member>>,
     awareness: Awareness,
     awareness_timer: bool,
     /// Who is to get the document, or what it lacks of it.
@@ -115,6 +115,8 @@ impl Plugin for YjsRelay {
     fn open(info: &ChannelInfo, saved: Option<&[u8]>, _: &mut Channel) -> Result<Self, String> {
         let settings = Settings::read(info)?;
         let saved = saved::read(saved);
+        let is_orphan = saved.is_none();
+        let saved = saved.unwrap_or_default();
         let mut awareness = Awareness::new(settings.awareness_bytes_max, settings.awareness_timeout_ms);
         awareness.resume(saved.awareness);
         Ok(Self {
@@ -125,7 +127,7 @@ impl Plugin for YjsRelay {
             access_due_ms: saved.access_due_ms,
             checked: None,
             members: Members::default(),
-            known: saved.members,
+            known: (!is_orphan).then_some(saved.members),
             awareness,
             awareness_timer: false,
             wanted: saved.wanted,
@@ -139,7 +141,8 @@ impl Plugin for YjsRelay {
     }
 
     fn on_start(&mut self, channel: &mut Channel) {
-        let mut known = std::mem::take(&mut self.known);
+        let is_orphan = self.known.is_none();
+        let mut known = self.known.take().unwrap_or_default();
         for (id, _) in channel.members_before_batch() {
             // One that leaves in this very batch, after a crash, is known to nobody any more.
             let found = known.remove(&id).or_else(|| {
@@ -149,6 +152,9 @@ impl Plugin for YjsRelay {
             if let Some(member) = found {
                 self.members.insert(id, member);
             }
+        }
+        if is_orphan {
+            self.set_access_timer_anew(channel);
         }
         for member in self.awareness.members() {
             if self.members.get(member).is_none() {
@@ -203,7 +209,7 @@ impl Plugin for YjsRelay {
                 self.announce_gone(channel, &expired);
                 self.set_awareness_timer(channel);
             }
-            ACCESS_TIMER => self.check_access(channel),
+            ACCESS_TIMER | ACCESS_TIMER_ANEW => self.check_access(channel),
             // The end of the batch sends what is owed.
             STATES_TIMER => self.states_timer = false,
             _ => {}

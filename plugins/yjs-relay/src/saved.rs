@@ -37,6 +37,6 @@ pub(crate) fn members(members: &Members) -> BTreeMap<MemberId, Member> {
 }
 
 /// Reads it; nothing if it is not what [`Saved::write`] made.
-pub(crate) fn read(saved: Option<&[u8]>) -> Saved {
-    saved.and_then(|saved| serde_json::from_slice(saved).ok()).unwrap_or_default()
+pub(crate) fn read(saved: Option<&[u8]>) -> Option<Saved> {
+    serde_json::from_slice(saved?).ok()
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::access::rows;
 use super::{
     BINARY_ENDPOINT, Editor, JSON_ENDPOINT, Room, binary_frames, frames, identity, join, join_binary, join_json, only,
-    room, send_binary, send_update,
+    room, send, send_binary, send_update,
 };
 use crate::admission::{DENIED, TRY_AGAIN};
 use crate::binary;
@@ -118,6 +118,41 @@ fn neither_sleep_nor_newcomers_put_a_check_off() {
     assert_eq!(room.advance_ms(CHECK_MS).closed.len(), 9, "after a crash as well");
 }
 
+/// Goal: whatever the instance crashes of, in the check itself or between two, everybody is checked again in time.
+#[test]
+fn a_crash_neither_ends_the_checks_nor_puts_them_off() {
+    let (mut room, table) = room_asking();
+    let ann = join_json(&mut room, "ann");
+    let answers = Rc::clone(&table);
+    room.set_database(move |_, _| {
+        let mut table = answers.borrow_mut();
+        table.calls += 1;
+        assert_ne!(table.calls, 2, "the check crashes");
+        Ok(rows(&["x"], None))
+    });
+
+    let crashed = room.advance_ms(CHECK_MS);
+    assert_eq!((crashed.faults.len(), crashed.closed.len(), table.borrow().calls), (1, 0, 2));
+    send(&mut room, ann, &json!({"type": "ping"}));
+    for _ in 0..3 {
+        assert_eq!(closed(&room.advance_ms(CHECK_MS / 4)), []);
+        room.sleep();
+    }
+    assert_eq!(closed(&room.advance_ms(CHECK_MS / 4)), [(ann, DENIED)], "five minutes later");
+    assert_eq!(room.timers(), []);
+
+    let (mut room, table) = room_asking();
+    let (ann, bob) = (join_json(&mut room, "ann"), join_json(&mut room, "bob"));
+    table.borrow_mut().access.insert("ann".to_owned(), "none");
+    for _ in 0..3 {
+        assert_eq!(closed(&room.advance_ms(CHECK_MS / 4)), []);
+        room.crash();
+        send(&mut room, bob, &json!({"type": "ping"}));
+    }
+    assert_eq!(closed(&room.advance_ms(CHECK_MS / 4)), [(ann, DENIED)], "not put off");
+    assert_eq!(room.timers().len(), 1);
+}
+
 /// Goal: many members do not keep the draft from those who write meanwhile.
 #[test]
 fn many_are_checked_in_several_batches() {
@@ -142,7 +177,16 @@ fn many_are_checked_in_several_batches() {
 #[test]
 fn without_the_statement_nothing_is_checked() {
     let mut room = room();
-    join_json(&mut room, "ann");
+    let ann = join_json(&mut room, "ann");
+    assert_eq!(room.timers(), []);
+    // After a crash nobody knows; it shows once.
+    room.crash();
+    send_update(&mut room, ann, &Editor::new(5).types("x"));
+    room.sleep();
+    room.advance_ms(CHECK_MS);
+    assert_eq!((room.timers(), room.members()), (vec![], vec![ann]));
+    room.sleep();
+    send_update(&mut room, ann, &Editor::new(6).types("y"));
     assert_eq!(room.timers(), []);
 }
 
