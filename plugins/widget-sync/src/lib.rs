@@ -42,7 +42,7 @@
 //! # Bounds
 //!
 //! A dashboard has 1,000 widgets of 64 KiB and 1,000 keys each, together 2 MiB (`dashboardBytesMax`; a key counts 32 bytes beside its
-//! text, a widget 64), a layout of 256 KiB in 20 versions, and remembers 1,000 deletions and 1,000 results of operations; messages nest
+//! text, a widget 64), a layout of 256 KiB in 20 versions, and remembers 1,000 deletions and 5,000 results of operations (`operationsKeptMax`); messages nest
 //! 100 levels. A client has 100 unresolved conflicts of 640 KiB, all together 4 MiB. What goes beyond what one batch may cost
 //! (`budget.rs`) is refused as `unavailable`, and may be sent again.
 

@@ -11,6 +11,8 @@ use crate::encode;
 
 /// Results in one log entry.
 const ENTRY_RESULTS_MAX: usize = 250;
+/// Entries asked for at once: as many as the host gives.
+const READ_ENTRIES: u32 = 1_000;
 /// What a result costs when it is written, in bytes.
 pub(crate) const RESULT_BYTES: usize = 512;
 
@@ -93,7 +95,7 @@ impl Results {
         let bounds = channel.log().bounds();
         let mut from = bounds.first;
         while from < bounds.next {
-            let entries = channel.log().read(from, 50);
+            let entries = channel.log().read(from, READ_ENTRIES);
             let Some(last) = entries.last() else { break };
             from = last.offset + 1;
             for entry in entries {

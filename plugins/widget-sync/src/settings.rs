@@ -23,7 +23,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat_misses: u32,
     /// `layoutVersionsMax`: layouts kept for `LAYOUT_RESTORE`, the current one among them.
     pub(crate) layout_versions_max: u64,
-    /// `operationsKeptMax`: results kept to answer repeated operations.
+    /// `operationsKeptMax`: results kept to answer repeated operations, of all users together: at least two queues, so that
+    /// one user's does not push out what another is about to repeat. They take about 250 bytes each.
     pub(crate) operations_kept_max: usize,
     /// `dashboardBytesMax`: all widgets of a dashboard together.
     pub(crate) dashboard_bytes_max: usize,
@@ -41,15 +42,16 @@ impl Settings {
     pub(crate) fn read(json: &str) -> Result<Self, String> {
         let map: Map<String, Value> =
             serde_json::from_str(json).map_err(|error| format!("the settings are not a JSON object: {error}"))?;
+        let queue_max = whole(&map, "maxQueueSize", 1..=1_000, 500)?;
         Ok(Self {
             detect_conflicts: flag(&map, "enableConflictDetection", true)?,
             pending_max: whole(&map, "maxPendingOperations", 1..=1_000, 100)? as usize,
-            queue_max: whole(&map, "maxQueueSize", 1..=1_000, 500)? as usize,
+            queue_max: queue_max as usize,
             operation_timeout_ms: whole(&map, "operationTimeoutMs", 100..=3_600_000, 30_000)?,
             heartbeat_interval_ms: whole(&map, "heartbeatIntervalMs", 100..=3_600_000, 30_000)?,
             heartbeat_misses: whole(&map, "heartbeatMisses", 1..=100, 2)? as u32,
             layout_versions_max: whole(&map, "layoutVersionsMax", 1..=100, 20)?,
-            operations_kept_max: whole(&map, "operationsKeptMax", 1..=10_000, 1_000)? as usize,
+            operations_kept_max: whole(&map, "operationsKeptMax", 2 * queue_max..=10_000, 5_000)? as usize,
             dashboard_bytes_max: whole(&map, "dashboardBytesMax", 1_024..=2 * DASHBOARD_BYTES_MAX, DASHBOARD_BYTES_MAX)?
                 as usize,
             server_events: flag(&map, "serverEvents", false)?,

@@ -210,8 +210,8 @@ fn what_was_wrong_in_itself_is_judged_again() {
 }
 
 #[test]
-fn the_last_1000_results_are_kept() {
-    let (mut board, [ann]) = board_with(["ann"]);
+fn as_many_results_are_kept_as_the_mount_says() {
+    let (mut board, [ann]) = with_settings(r#"{"operationsKeptMax":1000}"#, ["ann"]);
     let ids = |range: std::ops::Range<usize>| -> Vec<Value> {
         range.map(|n| set(Some(&format!("op-{n}")), "a", json!({"n": n}))).collect()
     };
@@ -239,6 +239,25 @@ fn the_last_1000_results_are_kept() {
         ack(&mut board, ann, "ann", "SYNC_UPDATE", batch(ids(start..start + 100)));
     }
     assert!(board.log().len() <= 11, "{}", board.log().len());
+}
+
+/// Goal: who sends its queue again, because the answer was lost, is not overtaken by what others sent meanwhile.
+#[test]
+fn a_whole_queue_is_done_once_though_nine_others_come_in_between() {
+    let users: [String; 10] = std::array::from_fn(|number| format!("user{number}"));
+    let (mut board, members) = with_settings("{}", users.each_ref().map(|user| &**user));
+    let queue: Vec<Value> = (0..500).map(|n| set(Some(&n.to_string()), "a", json!({"n": n}))).collect();
+    for (member, user) in members.iter().zip(&users) {
+        ack(&mut board, *member, user, "SYNC_UPDATE", batch(queue.clone()));
+    }
+    for crash in [false, true] {
+        if crash {
+            board.crash();
+        }
+        assert_eq!(ack(&mut board, members[0], &users[0], "SYNC_UPDATE", batch(queue.clone())), 5_000);
+    }
+    assert_eq!(board.log().len(), 20);
+    assert!(board.log().iter().map(|(_, data)| data.len()).sum::<usize>() < 256 << 10);
 }
 
 #[test]

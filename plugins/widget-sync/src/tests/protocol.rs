@@ -285,6 +285,8 @@ fn wrong_settings_keep_the_channel_from_starting_and_name_the_key() {
         (r#"{"heartbeatMisses":null}"#, "heartbeatMisses"),
         (r#"{"layoutVersionsMax":101}"#, "layoutVersionsMax"),
         (r#"{"operationsKeptMax":[]}"#, "operationsKeptMax"),
+        (r#"{"operationsKeptMax":999}"#, "operationsKeptMax"),
+        (r#"{"operationsKeptMax":19,"maxQueueSize":10}"#, "operationsKeptMax"),
         (r#"{"dashboardBytesMax":99999999}"#, "dashboardBytesMax"),
         (r#"{"serverEvents":"yes"}"#, "serverEvents"),
         (r#"{"wsUrl":""}"#, "wsUrl"),
@@ -294,6 +296,7 @@ fn wrong_settings_keep_the_channel_from_starting_and_name_the_key() {
         assert!(why.starts_with(&format!("settings.{key} must be ")), "{why}");
     }
     assert!(crate::settings::Settings::read("[]").is_err());
+    assert!(crate::settings::Settings::read(r#"{"operationsKeptMax":20,"maxQueueSize":10}"#).is_ok());
     let read = crate::settings::Settings::read(r#"{"unknown":{"a":1}}"#).unwrap();
     assert_eq!(read, crate::settings::Settings::read("{}").unwrap());
 }
