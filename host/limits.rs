@@ -79,7 +79,8 @@ pub struct NodeLimits {
     pub channels_awake_max: usize,
     /// Channels known to this node, awake or asleep.
     pub channels_max: usize,
-    /// Bodies of HTTP requests that are being read or wait for their channel, in bytes, all together.
+    /// Bodies of HTTP requests that are being read or wait for their channel, in bytes, all together; a caller may have a tenth of it,
+    /// or one body.
     pub request_bodies_bytes_max: usize,
     /// Time to send a whole HTTP header block, in milliseconds.
     pub http_header_ms_max: u64,
@@ -138,7 +139,7 @@ pub struct MountLimits {
     pub request_bytes_max: usize,
     /// Time for the plugin to answer an HTTP request, in milliseconds; then 504.
     pub request_ms_max: u64,
-    /// HTTP requests that wait for an answer at once; then 503.
+    /// HTTP requests that wait for an answer at once; then 503. A caller may have a tenth of them.
     pub requests_waiting_max: usize,
     /// Messages of one connection; and HTTP requests of one user, together.
     pub rate_per_connection: Option<Rate>,

@@ -226,6 +226,27 @@ pub struct HttpRoute {
     pub headers: Vec<String>,
 }
 
+impl HttpRoute {
+    /// Whether it answers this method.
+    pub fn answers(&self, method: &http::Method) -> bool {
+        self.methods.iter().any(|known| known.as_str() == method.as_str())
+    }
+
+    /// Whether a path can be one of both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let covers = |wide: &str, narrow: &str| {
+            wide.strip_suffix("/*").is_some_and(|above| {
+                narrow
+                    .strip_suffix("/*")
+                    .unwrap_or(narrow)
+                    .strip_prefix(above)
+                    .is_some_and(|below| below.starts_with('/') || (below.is_empty() && narrow.ends_with("/*")))
+            })
+        };
+        self.path == other.path || covers(&self.path, &other.path) || covers(&other.path, &self.path)
+    }
+}
+
 fn root() -> String {
     "/".to_owned()
 }

@@ -60,13 +60,18 @@ impl UserRates {
 
     /// Takes one message of a user through, if there is room.
     pub fn take(&self, identity: &Identity, now_ms: u64) -> bool {
+        self.take_as(identity.tenant(), identity.user(), now_ms)
+    }
+
+    /// The same of somebody who is known by another name.
+    pub fn take_as(&self, tenant: &str, user: &str, now_ms: u64) -> bool {
         let Some(rate) = self.rate else { return true };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.by_user.len() > buckets.sweep_at.max(Self::SWEEP_AT) {
             buckets.by_user.retain(|_, bucket| !bucket.is_full(now_ms));
             buckets.sweep_at = 2 * buckets.by_user.len();
         }
-        let key = (identity.tenant().into(), identity.user().into());
+        let key = (tenant.into(), user.into());
         buckets.by_user.entry(key).or_insert_with(|| Bucket::new(rate, now_ms)).take(now_ms)
     }
 }

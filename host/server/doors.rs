@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use axum::http::Method;
 use axum::http::request::Parts;
 
 use crate::config::HttpRoute;
@@ -32,8 +33,10 @@ impl Door {
         self.sockets && rest == "/"
     }
 
-    fn has_route_at(&self, rest: &str) -> bool {
-        self.requests && self.mount.config.http.iter().any(|route| fits(route, rest))
+    /// Whether a route answers there, for this method if one is named.
+    fn has_route_at(&self, rest: &str, method: Option<&Method>) -> bool {
+        let answers = |route: &HttpRoute| method.is_none_or(|method| route.answers(method));
+        self.requests && self.mount.config.http.iter().any(|route| fits(route, rest) && answers(route))
     }
 
     /// Whether it is at `/`.
@@ -75,11 +78,11 @@ pub(super) struct Match<'a> {
     pub(super) query: Query,
 }
 
-/// The first door that fits: for an upgrade one where sockets come in, for other requests one with a route for them, and if there is
-/// none, any.
+/// The first door that fits: for an upgrade one where sockets come in, for other requests one with a route for their method, or at
+/// least for another one; and if there is none, any.
 pub(super) fn find<'a>(doors: &'a [Door], parts: &'a Parts) -> Option<Match<'a>> {
     let query = Query::of(&parts.uri);
-    let fitting = |wanted: fn(&Door, &str) -> bool| {
+    let fitting = |wanted: &dyn Fn(&Door, &str) -> bool| {
         doors.iter().find_map(|door| {
             let (path, rest) = door.path.matches_start(parts.uri.path())?;
             let query_fits = !door.sockets || door.mount.config.required_query.matches(&query);
@@ -92,8 +95,11 @@ pub(super) fn find<'a>(doors: &'a [Door], parts: &'a Parts) -> Option<Match<'a>>
             })
         })
     };
-    let socket = || fitting(Door::takes_sockets_at);
-    let route = || fitting(Door::has_route_at);
+    let socket = || fitting(&|door, rest| door.takes_sockets_at(rest));
+    let route = || {
+        let exact = fitting(&|door, rest| door.has_route_at(rest, Some(&parts.method)));
+        exact.or_else(|| fitting(&|door, rest| door.has_route_at(rest, None)))
+    };
     if handshake::is_upgrade(parts) { socket().or_else(route) } else { route().or_else(socket) }
 }
 

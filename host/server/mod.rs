@@ -12,6 +12,7 @@ mod keys;
 mod mount;
 mod publish;
 mod respond;
+mod shares;
 mod upgrade;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Requests on mounts: which mount they are for, and whether they become a connection, an event, or a refusal.
 
 use std::borrow::Cow;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
-use tokio::sync::Semaphore;
 
 use crate::auth::{AuthError, Gate, Wish};
 use crate::channel::Reply;
@@ -18,9 +18,11 @@ use crate::protocol::event::HttpRequest;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::template::{Source, Template, TemplateError, Values};
+use crate::server::accept::Peer;
 use crate::server::answer::Answers;
 use crate::server::doors::{self, Match};
 use crate::server::respond;
+use crate::server::shares::Shares;
 use crate::server::{Site, cors, upgrade};
 use crate::telemetry::{now_ms, wall_ms};
 
@@ -34,24 +36,45 @@ pub struct MountPoint {
     pub endpoint: Arc<Endpoint>,
     /// Puts out what its plugin answers.
     pub answers: Answers,
-    /// Requests of a user: together they may be as many as the messages of a connection.
+    /// Requests of a caller: together they may be as many as the messages of a connection.
     requests: UserRates,
-    /// Room for requests that wait for an answer.
-    waiting: Semaphore,
+    /// Requests that wait for an answer.
+    waiting: Arc<Shares>,
 }
 
 impl MountPoint {
     /// A mount with its gate and what its connections share.
     pub fn new(config: Mount, gate: Gate, endpoint: Arc<Endpoint>) -> Self {
         let requests = UserRates::new(config.limits.rate_per_connection);
-        let waiting = Semaphore::new(config.limits.requests_waiting_max.min(Semaphore::MAX_PERMITS));
+        let waiting = Shares::new(config.limits.requests_waiting_max);
         Self { config, gate, endpoint, answers: Answers::default(), requests, waiting }
     }
 
-    /// Whether a user may ask once more.
-    fn may_ask(&self, identity: &Identity) -> bool {
+    fn may_ask(&self, caller: &Caller<'_>, identity: Option<&Identity>) -> bool {
         let now_ms = now_ms();
-        self.requests.take(identity, now_ms) && self.endpoint.user_rates.take(identity, now_ms)
+        let own = identity.is_none_or(|identity| self.endpoint.user_rates.take(identity, now_ms));
+        own && self.requests.take_as(caller.tenant, &caller.name, now_ms)
+    }
+}
+
+/// Whose share of the bounds a request takes: a user's, or, where nobody is asked who it is, an address's.
+struct Caller<'a> {
+    tenant: &'a str,
+    name: Cow<'a, str>,
+}
+
+impl<'a> Caller<'a> {
+    fn of(found: &Match<'a>, parts: &Parts, identity: Option<&'a Identity>) -> Self {
+        if let Some(identity) = identity.filter(|_| found.mount.gate.anonymous().is_none()) {
+            return Self { tenant: identity.tenant(), name: identity.user().into() };
+        }
+        let address = parts.extensions.get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+        // No tenant has this name.
+        Self { tenant: "", name: address.to_string().into() }
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}", self.tenant, self.name)
     }
 }
 
@@ -83,8 +106,7 @@ pub(super) async fn handle(State(site): State<Arc<Site>>, request: Request) -> R
 
 /// An HTTP request becomes an event of a channel, and its answer comes from there.
 async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body) -> Response<Body> {
-    let by_method = |route: &&HttpRoute| route.methods.iter().any(|method| method.as_str() == parts.method.as_str());
-    let Some(route) = found.routes().find(by_method) else {
+    let Some(route) = found.routes().find(|route| route.answers(&parts.method)) else {
         let mut response = found.refusal(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer that method");
         let methods: Vec<&str> =
             found.routes().flat_map(|route| &route.methods).map(|method| method.as_str()).collect();
@@ -101,24 +123,24 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         Ok(name) => name,
         Err(error) => return found.channel_refusal(&error),
     };
-    let Ok(_permit) = found.mount.waiting.try_acquire() else {
-        let message = "too many requests wait for answers (requests_waiting_max); try again";
-        return found.refusal(StatusCode::SERVICE_UNAVAILABLE, message);
-    };
-    let _waiting = Waiting::begin();
-    if let Some(identity) = &identity
-        && !found.mount.may_ask(identity)
-    {
+    let caller = Caller::of(found, parts, identity.as_ref());
+    if !found.mount.may_ask(&caller, identity.as_ref()) {
         let message = "too many requests (rate_per_connection, rate_per_user): slow down";
         let mut response = found.refusal(StatusCode::TOO_MANY_REQUESTS, message);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     }
     let limits = &found.mount.config.limits;
-    let (body, room) = match site.bodies.read(&parts.method, body, limits).await {
+    let (body, room) = match site.bodies.read(&caller.text(), &parts.method, body, limits).await {
         Ok(read) => read,
         Err((status, message)) => return found.refusal(status, &message),
     };
+    let mut waits = found.mount.waiting.begin(&caller.text());
+    if !waits.grow(1) {
+        let message = "too many requests wait for answers (requests_waiting_max); try again";
+        return found.refusal(StatusCode::SERVICE_UNAVAILABLE, message);
+    }
+    let _waiting = Waiting::begin();
     let secret: Vec<&str> = found.mount.gate.token_parameters().collect();
     let query = found.query.iter().filter(|(name, _)| !secret.contains(name));
     let headers = route

@@ -75,7 +75,8 @@ async fn try_publish(
     let idempotency_key = idempotency_key(headers)?;
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
-    let (body, room) = site.bodies.read(&Method::POST, body, &logic.limits).await?;
+    let caller = format!("{}/key {}", key.tenant, key.name);
+    let (body, room) = site.bodies.read(&caller, &Method::POST, body, &logic.limits).await?;
     let binary = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),

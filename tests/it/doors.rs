@@ -222,3 +222,25 @@ async fn mounts_on_one_path_are_told_apart_by_the_query() {
         assert_eq!(client.text().await, format!("channel {mount}:ann"), "{path}");
     }
 }
+
+/// Law: two mounts may share a place for their HTTP routes and each answer a method of its own.
+#[tokio::test]
+async fn mounts_at_one_place_answer_different_methods() {
+    let route = |method: &str| {
+        format!(
+            "http_path = \"/api\"\n[[mount.NAME.http]]\npath = \"/x\"\nmethods = [\"{method}\"]\nchannel = \"NAME:http\"\nauth = \"none\"\n"
+        )
+    };
+    let mount = |name: &str, method: &str| {
+        let lines =
+            format!("[mount.NAME]\npath = \"/NAME\"\nplugin = \"fixture\"\nchannel = \"NAME:a\"\n{}", route(method));
+        lines.replace("NAME", name)
+    };
+    let broker = Setup::fixture("").and(&mount("a", "GET")).and(&mount("b", "POST")).start();
+
+    for method in ["GET", "POST"] {
+        let answer = http::send(method, &broker.http("/api/x"), &[], String::new()).await;
+        assert!(answer.status == 200 && answer.text.starts_with(method), "{method}: {} {}", answer.status, answer.text);
+    }
+    assert_eq!(http::send("DELETE", &broker.http("/api/x"), &[], String::new()).await.status, 405);
+}

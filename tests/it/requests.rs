@@ -146,9 +146,8 @@ async fn requests_of_a_user_have_a_rate_and_all_that_wait_a_bound() {
     let url = |user: &str, path: &str| broker.http(&format!("/ws{path}?token={user}"));
     assert_eq!(http::get(&url(&bob, "/api/a"), &[]).await.status, 200, "others have their own");
 
-    let cleo = broker.token("cleo", serde_json::json!({}));
-    let never = url(&cleo, "/never");
-    let waiting = [never.clone(), never].map(|url| tokio::spawn(async move { http::get(&url, &[]).await.status }));
+    let waiting = ["cleo", "dan"].map(|user| url(&broker.token(user, serde_json::json!({})), "/never"));
+    let waiting = waiting.map(|url| tokio::spawn(async move { http::get(&url, &[]).await.status }));
     broker.until_metric("hotbay_http_requests_waiting", 2.0).await;
     let refused = http::get(&url(&bob, "/api/a"), &[]).await;
     assert_eq!(refused.status, 503, "{}", refused.text);

@@ -73,7 +73,7 @@ impl Check<'_> {
                 let told_apart = told_apart && mount.http_path.is_none() && other.http_path.is_none();
                 let same = |route: &&HttpRoute| {
                     let method = |method| route.methods.contains(method);
-                    other.http.iter().any(|theirs| theirs.path == route.path && theirs.methods.iter().any(method))
+                    other.http.iter().any(|theirs| theirs.overlaps(route) && theirs.methods.iter().any(method))
                 };
                 if !told_apart
                     && meet(&mount.http_paths(), &other.http_paths())
@@ -81,7 +81,7 @@ impl Check<'_> {
                 {
                     let key = if mount.http_path.is_some() { "http_path" } else { "path" };
                     let reason = format!(
-                        "mount.{twin} answers HTTP requests at the same place, with the same route {:?}",
+                        "mount.{twin} answers HTTP requests at the same place, with a route for {:?} too",
                         route.path
                     );
                     self.refuse(&KeyPath::new(["mount", name, key]), reason);

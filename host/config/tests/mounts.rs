@@ -104,12 +104,14 @@ fn two_mounts_do_not_answer_the_same_requests() {
         mount(&format!("http_path = \"/api\"\n{}\n{other}\n{}", http(chat), http("/a")))
     };
 
-    let expected = "mount.other.http_path = \"/api\": mount.chat answers HTTP requests at the same place, with the same route \"/a\"";
+    let expected = "mount.other.http_path = \"/api\": mount.chat answers HTTP requests at the same place, with a route for \"/a\" too";
     assert!(
         two("/a", "http_path = \"/api\"").errors().contains(expected),
         "{}",
         two("/a", "http_path = \"/api\"").errors()
     );
+    assert!(two("/*", "http_path = \"/api\"").errors().contains(expected), "a wildcard");
+    assert!(two("/ab/*", "http_path = \"/api\"").load().is_ok(), "another folder");
     assert!(two("/b", "http_path = \"/api\"").load().is_ok(), "another route");
     assert!(two("/a", "http_path = \"/else\"").load().is_ok(), "another place");
     assert!(two("/a", "http_path = \"/api\"\nrequired_query = { all = [\"a\"] }").errors().contains(expected));
