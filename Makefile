@@ -49,8 +49,7 @@ unit: plugins ## tests beside the code, of the host and of the plugins
 
 integration: plugins needs web ## tests against real brokers: contract, faults, real clients, browser
 	$(CARGO) test --locked --test contract --test it --test faults
-	$(CARGO) build --locked --bin hotbay
-	node --test tests/browser/*.test.js
+	node --test tests/browser/*.test.js # with target/debug/hotbay, which cargo test has built
 
 needs: # Node.js, npm packages, Chromium
 	tests/needs.sh

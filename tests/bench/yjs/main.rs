@@ -3,9 +3,8 @@
 //! with a fresh process on core 0 and the members on core 1, so that figures of one run can be compared; figures of different runs
 //! or machines cannot. Prints medians and ratios; a run in which anything that was typed is missing anywhere gives no figure.
 //!
-//! `cargo bench --bench yjs -- --quick` is a smoke run, too short to compare; `-- 100-w8 10-w8` measures only these;
-//! `--peers=hotbay,hotbay-os` only those (`hotbay-os` does not wait for the disk); `--broker=PATH` adds another build of the broker;
-//! `--characters=N` types so many at a time instead of one.
+//! `cargo bench --bench yjs -- --quick` is a smoke run, too short to compare; `-- words few` measures only these;
+//! `--peers=hotbay,hotbay-os` only those (`hotbay-os` does not wait for the disk); `--broker=PATH` adds another build of the broker.
 
 mod ledger;
 mod load;
@@ -25,7 +24,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::load::Times;
 use crate::report::Results;
-use crate::scenarios::{SCENARIOS, Scenario};
+use crate::scenarios::{SCENARIOS, Scenario, Script};
 use crate::server::{FOLDER, Peer};
 use crate::typing::Typing;
 
@@ -33,14 +32,11 @@ use crate::typing::Typing;
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const RUNS: usize = 3;
-/// Of all typers together: more than the fastest server takes in one run.
-const UPDATES: usize = 400_000;
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let value = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
     let quick = value("--quick").is_some();
-    let characters = value("--characters=").map_or(Ok(1), str::parse)?;
     let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
     let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -67,13 +63,14 @@ fn main() -> Outcome<()> {
         // JavaScript is compiled while it runs: after less than a second a server is not yet as fast as it can be.
         Times { warm_up: Duration::from_secs(2), measured: Duration::from_secs(5) }
     };
-    let typings = prepare(&scenarios, if quick { UPDATES / 5 } else { UPDATES }, characters)?;
+    let scripts = prepare(&scenarios, if quick { 5 } else { 1 })?;
     eprintln!("the disk takes {:.2} ms to have 4 KiB", disk_time()?.as_secs_f64() * 1_000.0);
     let mut results = Results::new(runs);
     let mut failed = false;
     for run in 1..=runs {
         for scenario in &scenarios {
-            let typings = typings.iter().find(|typings| typings.len() == scenario.typers).ok_or("nothing to type")?;
+            let (_, typings) =
+                scripts.iter().find(|(script, _)| *script == scenario.script).ok_or("nothing to type")?;
             for peer in &peers {
                 eprintln!("run {run} of {runs}: {} on {} …", scenario.name, peer.name());
                 // One failure must not cost the others their figures.
@@ -92,13 +89,17 @@ fn main() -> Outcome<()> {
     if failed { Err("some runs gave no result".into()) } else { Ok(()) }
 }
 
-/// What is typed, for each number of typers there is.
-fn prepare(scenarios: &[&Scenario], updates: usize, characters: u32) -> Outcome<Vec<Vec<Typing>>> {
-    let mut typers: Vec<usize> = scenarios.iter().map(|scenario| scenario.typers).collect();
-    typers.sort_unstable();
-    typers.dedup();
-    eprintln!("Yjs makes {updates} updates …");
-    typers.iter().map(|typers| Typing::prepare(*typers, updates / typers, characters)).collect()
+/// What is typed, for each script there is; of each only a part, if that is not 1.
+fn prepare(scenarios: &[&Scenario], part: usize) -> Outcome<Vec<(Script, Vec<Typing>)>> {
+    let mut all: Vec<(Script, Vec<Typing>)> = Vec::new();
+    for Scenario { script, .. } in scenarios {
+        if all.iter().all(|(known, _)| known != script) {
+            let updates = script.updates / part / script.typers;
+            eprintln!("Yjs makes {updates} updates for each of {} …", script.typers);
+            all.push((*script, Typing::prepare(script, updates)?));
+        }
+    }
+    Ok(all)
 }
 
 /// The median time to append 4 KiB to a file where the broker has its data, and have it on disk: what updates wait for, at least.

@@ -10,16 +10,40 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     members: usize,
-    pub(crate) typers: usize,
+    pub(crate) script: Script,
     window: usize,
 }
 
+/// What is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Script {
+    pub(crate) typers: usize,
+    /// Characters in an update.
+    pub(crate) characters: u32,
+    /// Characters of a paragraph, each a text of its own; 0 for one long text.
+    pub(crate) paragraph: u32,
+    /// Updates of all typers together: more than the fastest server takes in a run.
+    pub(crate) updates: usize,
+}
+
+/// A key at a time, in paragraphs as structured editors have them: the least that servers in JavaScript can have to do.
+const KEYS: Script = Script { typers: 1, characters: 1, paragraph: 500, updates: 400_000 };
+/// Short words into one text, as `../shared/bench` has it: the longer a text is, the longer its server in JavaScript takes. So does Yjs here:
+/// more than these would take minutes to make.
+const WORDS: Script = Script { characters: 22, paragraph: 0, updates: 90_000, ..KEYS };
+
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "100-w8", what: "100 members, 1 types, 8 under way", members: 100, typers: 1, window: 8 },
-    Scenario { name: "100-w4", what: "100 members, 1 types, 4 under way", members: 100, typers: 1, window: 4 },
-    Scenario { name: "100-w1", what: "100 members, 1 types, 1 under way", members: 100, typers: 1, window: 1 },
-    Scenario { name: "100-t8", what: "100 members, 8 type, 1 of each under way", members: 100, typers: 8, window: 1 },
-    Scenario { name: "10-w8", what: "10 members, 1 types, 8 under way", members: 10, typers: 1, window: 8 },
+    Scenario { name: "words", what: "100 members, 1 types words, 8 under way", members: 100, script: WORDS, window: 8 },
+    Scenario { name: "keys-8", what: "100 members, 1 types keys, 8 under way", members: 100, script: KEYS, window: 8 },
+    Scenario { name: "keys-1", what: "100 members, 1 types keys, 1 under way", members: 100, script: KEYS, window: 1 },
+    Scenario {
+        name: "keys-all",
+        what: "100 members, 8 type keys, 8 of each under way",
+        members: 100,
+        script: Script { typers: 8, updates: 1_600_000, ..KEYS },
+        window: 8,
+    },
+    Scenario { name: "few", what: "10 members, 1 types words, 8 under way", members: 10, script: WORDS, window: 8 },
 ];
 
 impl Scenario {

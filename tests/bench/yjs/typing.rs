@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::protocol::texts;
+use crate::scenarios::Script;
 use crate::server::{FOLDER, here};
 
 /// All that one typer types.
@@ -23,14 +24,15 @@ pub(crate) struct Typing {
 }
 
 impl Typing {
-    /// Has Yjs make the updates of so many typers.
-    pub(crate) fn prepare(typers: usize, updates: usize, characters: u32) -> Outcome<Vec<Self>> {
+    /// Has Yjs make so many updates of each typer.
+    pub(crate) fn prepare(script: &Script, updates: usize) -> Outcome<Vec<Self>> {
+        let Script { typers, characters, paragraph, .. } = *script;
         let folder = TempDir::new_in(FOLDER)?;
         let file = folder.path().join("updates");
         let status = Command::new("node")
             .arg(here("typing.mjs")?)
             .arg(&file)
-            .args([typers.to_string(), updates.to_string(), characters.to_string()])
+            .args([typers.to_string(), updates.to_string(), characters.to_string(), paragraph.to_string()])
             .status()?;
         if !status.success() {
             return Err(format!("typing.mjs: {status}").into());
