@@ -45,7 +45,7 @@ pub enum SqlError {
     /// The mount has no statement of this name.
     #[error("the mount has no statement of this name")]
     NotGranted,
-    /// Not the number or the types of parameters the statement takes.
+    /// Not the number or the types of parameters the statement takes, or too large.
     #[error("{0}")]
     BadParameters(String),
     /// The database took too long.
