@@ -42,6 +42,11 @@ impl Extent {
     pub(crate) fn len(&self) -> u64 {
         self.next - self.first
     }
+
+    /// Bytes ever stored, keys too.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
 }
 
 struct History {

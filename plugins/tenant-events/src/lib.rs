@@ -285,13 +285,14 @@ impl TenantEvents {
         let name = &*event.channel.0;
         let evicted = self.find_room(name)?;
         let kept_from = self.histories.first_after_next(name);
-        self.settle(channel, |waiting| waiting.live_from < kept_from && waiting.channel == name)?;
+        let (extent, bytes) = (self.histories.extent(name), ENVELOPE_BYTES + event.bytes());
+        self.settle(channel, |waiting| waiting.channel == name && waiting.is_full(kept_from, &extent, bytes))?;
         self.budget.evaluate(self.interests.groups(name))?;
         let reach = self.interests.reach(name, &event.facts(user));
 
         let now_ms = channel.now_ms();
         let timestamp = self.clock.at(now_ms);
-        let id = id::of_event(channel.random(), name, self.histories.extent(name).next);
+        let id = id::of_event(channel.random(), name, extent.next);
         let mut value = self.histories.header(name, now_ms, ENVELOPE_BYTES + event.bytes());
         let frame = Frame {
             id: &id,
@@ -378,8 +379,16 @@ impl TenantEvents {
         self.counters.active_ms = Some(channel.now_ms());
         if replay > 0 && self.histories.has(name) {
             let events = replay.min(pages::PAGE_EVENTS_MAX as u64) as usize;
-            let live_from = self.histories.extent(name).next;
-            return self.wait_for_replay(Waiting { member, channel: name.to_owned(), types, events, live_from });
+            let extent = self.histories.extent(name);
+            let (live_from, written) = (extent.next, extent.written());
+            return self.wait_for_replay(Waiting {
+                member,
+                channel: name.to_owned(),
+                types,
+                events,
+                live_from,
+                written,
+            });
         }
         self.budget.spend(1, row.len() + ENVELOPE_BYTES);
         rows::store(channel, &mut self.budget, &mut self.interests, member, wishes, &row);

@@ -13,7 +13,7 @@ use crate::id;
 /// Events one page reads at most, and most events it can have.
 pub(crate) const PAGE_EVENTS_MAX: usize = 1_000;
 /// Bytes one page reads at most, unless its first event alone has more.
-const PAGE_READ_BYTES_MAX: usize = 2 << 20;
+pub(crate) const PAGE_READ_BYTES_MAX: usize = 2 << 20;
 
 /// Events of a page, oldest first.
 pub(crate) struct Page<T> {
@@ -28,7 +28,7 @@ pub(crate) struct Bounds {
     pub(crate) events: usize,
     /// Bytes, unless the first event alone has more.
     pub(crate) bytes: usize,
-    /// Events from this position on are in the page beside those, whatever these bounds say.
+    /// Events from this position on are in the page beside those, whatever these bounds say, as far as one page reads.
     pub(crate) all_from: u64,
 }
 

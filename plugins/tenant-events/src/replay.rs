@@ -1,7 +1,8 @@
 //! Subscriptions that ask for events of the past. They take hold at the end of the batch: members that ask for the same, as after
 //! a restart they do, then share one reading of the history and one set of frames. Until then a member gets nothing of the event
-//! channel, even if it was subscribed before, so nothing live comes before its past; what is sent meanwhile comes behind the replay,
-//! all of it. What a batch cannot bear waits for the next one. What a member got live before it asked is past like everything else,
+//! channel, even if it was subscribed before, so nothing live comes before its past; what is sent meanwhile comes behind the replay.
+//! All of it: an event that would no longer fit behind a replay that cannot be served at once is refused as `unavailable`. Only
+//! what `historyBytesMax` has forgotten meanwhile is missing. What a batch cannot bear waits for the next one. What a member got live before it asked is past like everything else,
 //! so it may come again: behind `subscribed`, in its place.
 
 use hotbay_sdk::{Audience, Channel, MemberId, Refusal};
@@ -11,6 +12,7 @@ use crate::TenantEvents;
 use crate::budget::{self, FRAME_BYTES};
 use crate::event;
 use crate::filter::Names;
+use crate::history::Extent;
 use crate::interests::{Interests, Wishes};
 use crate::pages::{self, Bounds, Passed};
 use crate::rows;
@@ -19,6 +21,9 @@ use crate::rows;
 const WAITING_MAX: usize = 4_096;
 /// Bytes of a replay, unless its newest event alone has more: less than what waits for a slow reader at most (1 MiB).
 pub(crate) const REPLAY_BYTES_MAX: usize = 512 << 10;
+/// Bytes that may be sent behind a replay while it waits: they come in one batch, as the replay does, and one page must read them.
+const LIVE_BYTES_MAX: usize = REPLAY_BYTES_MAX;
+const _: () = assert!(LIVE_BYTES_MAX < pages::PAGE_READ_BYTES_MAX);
 /// What an answer has beside the event types it repeats, which are in the member's row as well.
 const ANSWER_BYTES: usize = 1 << 10;
 
@@ -31,12 +36,23 @@ pub(crate) struct Waiting {
     pub(crate) events: usize,
     /// What is stored from this position on was sent after it was asked for.
     pub(crate) live_from: u64,
+    /// Bytes ever stored in the event channel before that.
+    #[serde(default)]
+    pub(crate) written: u64,
 }
 
 impl Waiting {
     /// Whether both are served by the same events, but for where they begin.
     fn is_like(&self, other: &Self) -> bool {
         self.channel == other.channel && self.types == other.types && self.events == other.events
+    }
+
+    /// Whether it must be served before one more event of its event channel, with so many bytes, is sent: of what was sent since it
+    /// was asked for, something would be forgotten (what is older than `kept_from`), or not fit into its page.
+    pub(crate) fn is_full(&self, kept_from: u64, extent: &Extent, bytes: usize) -> bool {
+        let events = extent.next.saturating_sub(self.live_from);
+        let bytes = extent.written().saturating_sub(self.written) + bytes as u64;
+        self.live_from < kept_from || events >= pages::PAGE_EVENTS_MAX as u64 || bytes > LIVE_BYTES_MAX as u64
     }
 
     /// Which of these events is its first.

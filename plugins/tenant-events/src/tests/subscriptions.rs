@@ -208,6 +208,50 @@ fn what_is_sent_while_a_replay_waits_comes_behind_it_however_long_that_takes() {
     }
 }
 
+/// Goal: what is sent while a replay waits comes behind it, all of it, also if that is more than one page can have: as much
+/// as fits is accepted, and the rest refused.
+#[test]
+fn no_more_is_sent_while_a_replay_waits_than_can_come_behind_it() {
+    for (padding, per_batch) in [(0, 200), (30_000, 20)] {
+        let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", r#"{"historyMax":5000}"#);
+        let ann = super::join(&mut bus, "ann");
+        let live = |bus: &Bus, from: u64, count: u64, padding: usize| -> Vec<hotbay_sdk::Event> {
+            let event = |number| json!({"type": "x", "data": [number, "y".repeat(padding)]}).to_string();
+            (from..from + count).map(|number| bus.sent(ann, event(number))).collect()
+        };
+        let numbers = |received: &[Value]| -> Vec<u64> {
+            let events = received.iter().filter(|frame| frame["eventType"] == "x");
+            events.map(|frame| frame["data"][0].as_u64().unwrap()).filter(|number| *number >= 1_000).collect()
+        };
+        for from in (0..1_000).step_by(250) {
+            bus.batch(live(&bus, from, 250, 0));
+        }
+        let members = crowd(&mut bus, 100, |_| None);
+        let batch = members.iter().enumerate().map(|(number, member)| {
+            let kinds = ["x".to_owned(), format!("t{number}")];
+            let frame = json!({"type": "subscribe", "channel": "tenant", "replay": 1_000, "eventTypes": kinds});
+            bus.sent(*member, frame.to_string())
+        });
+        let mut received = bus.batch(batch.collect());
+
+        for round in 0..8 {
+            let outcome = bus.batch(live(&bus, 1_000 + round * per_batch, per_batch, padding));
+            assert_eq!(outcome.faults, [""; 0]);
+            received.received.extend(outcome.received);
+        }
+        received.received.extend(bus.advance_ms(0).received);
+
+        assert!(bus.timers().is_empty());
+        let accepted = numbers(&frames(&received, ann));
+        for member in &members {
+            assert_eq!(numbers(&frames(&received, *member)), accepted, "{padding}");
+        }
+        assert!((10..8 * per_batch as usize).contains(&accepted.len()), "{}", accepted.len());
+        // Nobody waits any more, so everything goes.
+        assert_eq!(bus.batch(live(&bus, 9_000, per_batch, padding)).refusals, []);
+    }
+}
+
 #[test]
 fn nothing_sent_while_a_replay_waits_is_forgotten_before_it_comes() {
     let mut bus: Bus = hotbay_sdk::harness::Harness::with_settings("tenant:acme", r#"{"historyMax":3}"#);
