@@ -17,7 +17,7 @@ use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
 use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
+use crate::store::{DataLock, DataLockError, Store, StoreError};
 use crate::telemetry;
 
 /// A broker that is built and listens, but does not serve yet.
@@ -26,11 +26,21 @@ pub struct Broker {
     listener: TcpListener,
     address: SocketAddr,
     drain: Duration,
+    /// Held while it runs.
+    _lock: DataLock,
 }
 
 /// Why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The data folder.
+    #[error("{path}: {error}")]
+    Data {
+        /// The folder.
+        path: String,
+        /// Why.
+        error: DataLockError,
+    },
     /// A signing secret.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
@@ -76,6 +86,8 @@ impl Broker {
     pub async fn build(config: Config, metrics: PrometheusHandle) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         check_mappings(&config);
+        let lock = DataLock::take(&config.data_dir)
+            .map_err(|error| StartError::Data { path: config.data_dir.display().to_string(), error })?;
         let keys = config.open_keys()?;
         let store = open_store(&config).await?;
         let datasources = open_datasources(&config).await?;
@@ -111,7 +123,7 @@ impl Broker {
             development: config.development,
             demo_tokens: DemoTokens::open(&config)?,
         });
-        Ok(Self { site, listener, address, drain: Duration::from_millis(config.limits.drain_ms_max) })
+        Ok(Self { site, listener, address, drain: Duration::from_millis(config.limits.drain_ms_max), _lock: lock })
     }
 
     /// Where it listens.

@@ -1,4 +1,4 @@
-//! Hotbay: a WebSocket message broker whose per-channel logic is hot-swappable, sandboxed WebAssembly.
+//! Hotbay: a WebSocket message broker whose per-channel logic is sandboxed WebAssembly.
 //!
 //! This page is the map. A message goes one way, without detours:
 //!

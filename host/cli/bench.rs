@@ -11,7 +11,7 @@ use crate::bench::{self, BenchError, Options, Protocol, Report, Scenario, TokenI
 ///
 /// The broker is another process, on this machine unless --remote is given. Best with a core for each:
 ///   taskset -c 0 hotbay serve --config examples/bench.toml &
-///   hotbay bench fan-out --url ws://127.0.0.1:3000 --cpu 1 --pid $!
+///   hotbay bench fan-out --url ws://127.0.0.1:3001 --cpu 1 --pid $!
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Bench {

@@ -8,6 +8,7 @@ use super::{ConfigArgs, Failure};
 use crate::auth::AuthMode;
 use crate::config::{Config, Environment, KeyMaterial, Mount};
 use crate::datasource::Location;
+use crate::plugin::inspect;
 
 /// Checks the configuration and prints what it amounts to
 #[derive(Debug, Args)]
@@ -22,11 +23,27 @@ impl CheckConfig {
         for warning in &config.warnings {
             eprintln!("warning: {warning}");
         }
+        check_grants(&config)?;
         let mut text = String::new();
         summarize(&config, &mut text).map_err(Failure::other)?;
         print!("{text}");
         Ok(())
     }
+}
+
+/// Whether the plugins that are there would be loaded with what they are granted.
+fn check_grants(config: &Config) -> Result<(), Failure> {
+    for (name, plugin) in &config.plugins {
+        let Ok(component) = std::fs::read(&plugin.path) else { continue };
+        let refused = |why: &str| Failure::other(format!("plugin.{name}: {}: {why}", plugin.path.display()));
+        let inspection = inspect::inspect(&component).map_err(|error| refused(&error.to_string()))?;
+        let missing: Vec<_> =
+            inspection.needs.iter().filter(|need| !plugin.grants.contains(need)).map(|need| need.as_str()).collect();
+        if !missing.is_empty() {
+            return Err(refused(&format!("needs {}: add that to its grants", missing.join(", "))));
+        }
+    }
+    Ok(())
 }
 
 fn summarize(config: &Config, out: &mut String) -> fmt::Result {

@@ -20,7 +20,7 @@ use crate::config::{Config, Environment, Overrides};
 /// Exit code for wrong arguments and configurations; clap uses the same.
 const EXIT_USAGE: u8 = 2;
 
-/// A WebSocket message broker whose channel logic is hot-swappable WebAssembly.
+/// A WebSocket message broker whose channel logic is sandboxed WebAssembly.
 #[derive(Debug, Parser)]
 #[command(name = "hotbay", version, about)]
 pub struct Cli {

@@ -21,7 +21,7 @@ pub(super) enum Plugin {
 pub(super) struct Check {
     /// The component
     file: PathBuf,
-    /// What it would be granted: kv, log, logging, stats [default: all]
+    /// What it would be granted: kv, log, logging, sql, stats [default: all]
     #[arg(long, value_delimiter = ',')]
     grants: Option<Vec<String>>,
 }

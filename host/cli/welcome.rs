@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::{Failure, token};
-use crate::config::Config;
+use crate::config::{Config, Mount};
 use crate::telemetry::wall_ms;
 
 /// How long the token is good for, in seconds (a day).
@@ -13,8 +13,13 @@ const USER: &str = "dev";
 /// The greeting of development.
 pub(super) struct Welcome {
     paths: Vec<String>,
+    /// Where the example client could chat.
+    chat: Option<String>,
     token: Option<String>,
 }
+
+/// What the example client speaks to.
+const CHAT_PLUGIN: &str = "community-chat";
 
 impl Welcome {
     /// Signs a token with the first key that has a secret.
@@ -30,8 +35,12 @@ impl Welcome {
             }
             None => None,
         };
-        let paths = config.mounts.iter().flat_map(|mount| mount.paths.iter()).map(ToString::to_string).collect();
-        Ok(Self { paths, token })
+        let paths = |mount: &Mount| -> Vec<String> {
+            mount.paths.iter().map(|path| format!("{path}    {}", mount.name)).collect()
+        };
+        let chat = config.mounts.iter().find(|mount| mount.plugin == CHAT_PLUGIN);
+        let chat = chat.and_then(|mount| mount.paths.iter().next()).map(ToString::to_string);
+        Ok(Self { paths: config.mounts.iter().flat_map(paths).collect(), chat, token })
     }
 
     /// The greeting; `base` is the broker's HTTP address.
@@ -42,9 +51,10 @@ impl Welcome {
         if let Some(token) = &self.token {
             lines.push(format!("  token    {token}"));
             lines.push("  (user \"dev\", for a day; `hotbay token --user NAME` makes others)".to_owned());
-            lines.push(format!(
-                "  try it   cargo run --release --example chat -- --url {ws}/api/community/ws --token {token}"
-            ));
+            if let Some(path) = &self.chat {
+                lines
+                    .push(format!("  try it   cargo run --release --example chat -- --url {ws}{path} --token {token}"));
+            }
         }
         lines.join("\n")
     }

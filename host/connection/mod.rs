@@ -346,7 +346,7 @@ impl Connection {
             }
             Inbound::Admitted(payload) => self.admitted(payload).await,
             Inbound::OverRate(payload) => self.over_rate(payload).await,
-            Inbound::Close(close) => self.outbox.close_with(close.code, ""),
+            Inbound::Close(close) => self.outbox.close_with(close.code, close.reason),
         }
     }
 

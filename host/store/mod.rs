@@ -6,6 +6,7 @@
 //! sequence number, and is refused if another home has taken the channel since.
 
 mod committer;
+mod lock;
 pub mod sqlite;
 
 use std::future::Future;
@@ -16,6 +17,8 @@ use bytes::Bytes;
 
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
+
+pub use crate::store::lock::{DataLock, DataLockError};
 
 /// A future that a [`Store`] returns; boxed because stores are chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -290,7 +293,7 @@ pub enum StoreError {
     },
     /// The database is damaged or is not one.
     #[error(
-        "the database file is damaged or not a database ({detail}); restore it from a backup, writing goes on by itself"
+        "the database file is damaged or not a database ({detail}); stop the broker and restore it from a backup, see the README"
     )]
     Corrupt {
         /// The database's own words.

@@ -59,11 +59,25 @@ where
     }))
 }
 
+/// Refuses a word alone that is no level: a filter takes it for a module, and shows nothing of any other.
+fn check_words(filter: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let alone = filter.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains(['=', '[']));
+    match alone.into_iter().find(|word| !LEVELS.contains(&word.to_ascii_lowercase().as_str())) {
+        None => Ok(()),
+        Some(word) => Err(format!(
+            "log.filter = {filter:?}: {word:?} is no level; there are {}; for a module write {word}=debug",
+            LEVELS.join(", ")
+        )),
+    }
+}
+
 /// Starts logging to standard error: text on a terminal, else one JSON object per line, unless told otherwise.
 ///
 /// # Errors
 /// If the filter is not one.
 pub fn start_logging(config: &LogConfig) -> Result<(), String> {
+    check_words(&config.filter)?;
     let filter = EnvFilter::try_new(&config.filter).map_err(|e| format!("log.filter = {:?}: {e}", config.filter))?;
     let text = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),

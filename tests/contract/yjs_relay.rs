@@ -240,6 +240,7 @@ async fn both_protocols_share_a_document() {
     let broker = Setup::example().start();
     let (mut ann, _) = json_client(&broker, "d1", "ann").await;
     ann.send(update(&writes(1, "from json"))).await;
+    hears_nothing(&mut ann).await;
     let mut bob = connect(&broker, "/yjs/d1", "bob", "f1").await;
     // An empty state vector asks for everything.
     bob.send_message(sync(0, &[0])).await;
@@ -292,6 +293,7 @@ async fn a_viewer_reads_and_does_not_write() {
     let broker = Setup::example().start();
     let (mut ann, _) = json_client(&broker, "d1", "ann").await;
     ann.send(update(&writes(1, "text"))).await;
+    hears_nothing(&mut ann).await;
     let viewer = user("vic", "f1", &json!({ "role": "viewer" }));
     let mut vic = broker.connect_with("/ws?draftId=d1", &viewer).await;
     assert!(contains(&bytes(&vic.json().await["data"]), b"text"));
@@ -385,6 +387,7 @@ async fn a_document_has_a_bound() {
     binary.send_message(sync(2, &inserts(1, 0, &vec![b'x'; 250_000]))).await;
     assert_eq!(ann.json().await["type"], "yjs-update");
     binary.send_message(sync(2, &inserts(2, 0, &vec![b'x'; 100_000]))).await;
+    until(&mut binary, |frame| frame.starts_with(&[2, 0])).await;
     ann.send(json!({ "type": "yjs-state-request" })).await;
     let state = ann.until(|frame| frame["type"] == "yjs-state-response").await;
     let length = state["data"].as_array().expect("bytes").len();

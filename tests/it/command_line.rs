@@ -144,7 +144,9 @@ async fn what_fails_at_the_start_is_named() {
 
     let (code, _, err) = words(&hotbay(&["serve", "--config", &file, "--data-dir", &data], &[("JWT_SECRET", SECRET)]));
     let broker = Setup::fixture("").start();
-    let taken = broker.command(&["serve", "--listen", broker.address()]).output().expect("an end");
+    let mut other = Setup::fixture("").start();
+    other.kill();
+    let taken = other.command(&["serve", "--listen", broker.address()]).output().expect("an end");
     let (taken_code, _, taken_err) = words(&taken);
 
     assert_eq!(code, Some(1), "{err}");
@@ -244,4 +246,39 @@ fn the_command_line_explains_itself() {
         assert!(out.contains(subcommand), "{subcommand} is not explained: {out}");
     }
     assert!(!out.contains("compile-worker"), "not for people: {out}");
+}
+
+/// Law: a data folder is one broker's. Two would take channels from each other, and members would miss what comes in at the other.
+#[tokio::test]
+async fn a_second_broker_on_a_folder_does_not_start() {
+    let mut broker = Setup::fixture("").start();
+
+    let second = broker.command(&["serve", "--listen", "127.0.0.1:0"]).output().expect("an end");
+
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("another hotbay (process {})", broker.pid())), "{words}");
+    broker.kill();
+    broker.start();
+}
+
+#[tokio::test]
+async fn check_config_names_what_a_plugin_was_not_granted() {
+    let broker = Setup::fixture("").start();
+
+    let check = broker.command(&["check-config", "--set", "plugin.fixture.grants=[\"kv\"]"]).output().expect("an end");
+
+    let words = String::from_utf8_lossy(&check.stderr);
+    assert_eq!(check.status.code(), Some(1), "{words}");
+    assert!(words.contains("needs log, logging, sql, stats: add that to its grants"), "{words}");
+    assert!(broker.command(&["check-config"]).output().expect("an end").status.success());
+}
+
+/// Law: a word that is no level is told, not taken for a module of which nothing is known.
+#[test]
+fn a_log_filter_of_a_word_that_is_no_level_is_refused() {
+    let output = Setup::fixture("").env("HOTBAY_LOG", "loud").fail_to_start();
+
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("\"loud\" is no level; there are off, error, warn, info, debug, trace"), "{words}");
 }

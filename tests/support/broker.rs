@@ -1,10 +1,10 @@
 //! A broker process under test.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -22,6 +22,8 @@ pub struct Setup {
     env: BTreeMap<String, String>,
     args: Vec<String>,
     program: PathBuf,
+    /// Whether its compiled plugins are kept for the next test.
+    keeps_compiled: bool,
 }
 
 impl Setup {
@@ -33,7 +35,7 @@ impl Setup {
         let root = env!("CARGO_MANIFEST_DIR");
         let config = config.replace("\"../target/", &format!("\"{root}/target/"));
         let config = config.replace("\"hangarshare/", &format!("\"{root}/examples/hangarshare/"));
-        Self::config(&config)
+        Self { keeps_compiled: true, ..Self::config(&config) }
     }
 
     /// One mount `/ws` with the fixture plugin: each connection joins the channel `fixture:{query.channel}`, and tokens come
@@ -78,7 +80,7 @@ impl Setup {
     pub fn config(config: &str) -> Self {
         let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hotbay"));
-        Self { config: config.to_owned(), env, args: Vec::new(), program }
+        Self { config: config.to_owned(), env, args: Vec::new(), program, keeps_compiled: false }
     }
 
     /// Another build of the program, to compare it.
@@ -125,10 +127,30 @@ impl Setup {
     /// Starts it on a data folder.
     pub fn start_in(self, folder: TempDir, data: PathBuf) -> Broker {
         std::fs::write(folder.path().join("hotbay.toml"), &self.config).expect("the configuration");
+        if self.keeps_compiled && !data.exists() {
+            std::fs::create_dir(&data).expect("a folder");
+            std::os::unix::fs::symlink(compiled(), data.join("artifacts")).expect("a link");
+        }
         let mut broker = Broker { setup: self, folder, data, running: None, log: Arc::default() };
         broker.start();
         broker
     }
+}
+
+/// A folder of compiled plugins that tests share: five take four seconds to compile. Its key is made here, since several brokers that
+/// start at once would each make one.
+fn compiled() -> PathBuf {
+    static MADE: Once = Once::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins");
+    MADE.call_once(|| {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let key: [u8; 64] = std::array::from_fn(|_| rand::random());
+        match std::fs::File::create_new(folder.join("key")) {
+            Ok(mut file) => file.write_all(&key).expect("a key"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}"),
+        }
+    });
+    folder
 }
 
 /// A running broker. Killed when dropped.
