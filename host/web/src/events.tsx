@@ -87,7 +87,7 @@ function Console({ tenant, user, role }: Identity) {
     client.connect();
     return () => client.disconnect();
   }, []);
-  const { status, catalogue, failure } = usePolled(http);
+  const { status, catalogue, failure } = usePolled(http, client.connectionStatus);
   const known = useMemo(() => merge(catalogue, events), [catalogue, events]);
   return (
     <>
@@ -127,8 +127,8 @@ function Connection({ client }: { client: EventClient }) {
   );
 }
 
-/** Status and catalogue, asked for every few seconds while the page can be seen. */
-function usePolled(http: EventHttp): { status: BusStatus | null; catalogue: Catalogue | null; failure: string | null } {
+/** Status and catalogue, asked for every few seconds while the page can be seen, and when the connection changes. */
+function usePolled(http: EventHttp, connection: string): { status: BusStatus | null; catalogue: Catalogue | null; failure: string | null } {
   const [polled, set] = useState<{ status: BusStatus | null; catalogue: Catalogue | null; failure: string | null }>({ status: null, catalogue: null, failure: null });
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout>;
@@ -149,7 +149,7 @@ function usePolled(http: EventHttp): { status: BusStatus | null; catalogue: Cata
       over = true;
       clearTimeout(timer);
     };
-  }, [http]);
+  }, [http, connection]);
   return polled;
 }
 
