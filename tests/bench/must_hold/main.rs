@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "the load's tasks are not the broker's")]
 #![allow(clippy::cast_sign_loss, clippy::unchecked_time_subtraction, reason = "times and counts here only grow")]
 
+#[path = "../support/mod.rs"]
+mod bench;
 mod chat;
 mod endless;
 mod memory;
@@ -99,7 +101,7 @@ fn main() -> Outcome<()> {
 
 fn print_conditions(load: &Load) -> Outcome<()> {
     let cores = std::thread::available_parallelism()?;
-    let sync = procfs::sync_time(Path::new(FOLDER))?;
+    let sync = bench::disk::sync_time(Path::new(FOLDER))?;
     println!("{cores} cores for broker and load; writing 4 KiB to the disk and syncing takes {sync:.1?} (median)");
     println!(
         "broker: examples/hotbay.toml, fsync, with rate_per_connection raised to 1,000,000/s; a fresh one for each run"

@@ -1,8 +1,6 @@
-//! When the memory of a process stands still, and how fast the disk is.
+//! When the memory of a process stands still.
 
-use std::io::Write;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hotbay::bench::procfs::Process;
 
@@ -24,18 +22,4 @@ pub(crate) async fn settled_memory_bytes(process: Process) -> Outcome<u64> {
         }
     }
     Ok(last)
-}
-
-/// The median time to append 4 KiB to a file in this folder and have it on disk.
-pub(crate) fn sync_time(folder: &Path) -> Outcome<Duration> {
-    let mut file = tempfile::tempfile_in(folder)?;
-    let mut times = Vec::new();
-    for _ in 0..51 {
-        let started = Instant::now();
-        file.write_all(&[0; 4096])?;
-        file.sync_data()?;
-        times.push(started.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
 }

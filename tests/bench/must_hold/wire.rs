@@ -2,13 +2,13 @@
 //! in a shared buffer, no task and no timer of its own. It must cost far less than the broker's side.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::Outcome;
+use crate::bench::wire::{close_words, frame};
 
 /// How long anything that is expected may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -139,25 +139,6 @@ fn show(stream: &TcpStream, bytes: &[u8], each: &mut impl FnMut(&[u8])) -> Outco
         at = end;
     }
     Ok(at)
-}
-
-/// The opcode and the place of the payload of the first frame, if it is whole. A broker does not mask (RFC 6455 §5.1).
-fn frame(bytes: &[u8]) -> Option<(u8, Range<usize>)> {
-    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    let (start, len): (usize, usize) = match second & 0x7F {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)).ok()?),
-        len => (2, usize::from(len)),
-    };
-    let end = start.checked_add(len)?;
-    (bytes.len() >= end).then_some((first & 0x0F, start..end))
-}
-
-fn close_words(payload: &[u8]) -> String {
-    match payload.split_first_chunk() {
-        Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),
-        None => "without a code".to_owned(),
-    }
 }
 
 async fn read(stream: &TcpStream, use_bytes: impl FnOnce(&[u8])) -> Outcome<usize> {

@@ -9,14 +9,17 @@
 mod report;
 mod scenarios;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 mod tungstenite;
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use crate::report::Results;
-use crate::scenarios::{SCENARIOS, Scenario};
+use crate::scenarios::SCENARIOS;
 use crate::server::{Peer, Server};
+use crate::support::arguments::Arguments;
 
 /// What the parts return.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -26,24 +29,17 @@ const SERVE: &str = "--serve-tungstenite";
 const RUNS: usize = 3;
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if arguments.iter().any(|argument| argument == SERVE) {
+    let arguments = Arguments::of_process();
+    if arguments.has(SERVE) {
         return Ok(tungstenite::serve()?);
     }
-    let value = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
-    let quick = value("--quick").is_some();
-    let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
-    let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(format!("{unknown}: the scenarios are {}", known.join(", ")).into());
-    }
-    let scenarios: Vec<&Scenario> =
-        SCENARIOS.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)).collect();
+    let quick = arguments.has("--quick");
+    let scenarios = arguments.scenarios(SCENARIOS, |scenario| scenario.name)?;
     let mut peers = vec![Peer::Hotbay, Peer::Tungstenite, Peer::Ws, Peer::SocketIo];
-    if let Some(program) = value("--broker=") {
+    if let Some(program) = arguments.value("--broker") {
         peers.insert(1, Peer::OtherHotbay(PathBuf::from(program)));
     }
-    if let Some(chosen) = value("--peers=") {
+    if let Some(chosen) = arguments.value("--peers") {
         let chosen: Vec<&str> = chosen.split(',').collect();
         peers.retain(|peer| chosen.contains(&peer.name()));
     }

@@ -1,13 +1,12 @@
 //! Medians, ratios, a file for programs and a picture.
 
-use std::path::Path;
-
 use hotbay::bench::Point;
 use hotbay::bench::plot::{self, Series};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::scenarios::SCENARIOS;
+use crate::support::table::{self, distinct, number};
 
 /// A figure of a scenario: a column.
 struct Figure {
@@ -81,13 +80,7 @@ impl Results {
 
     /// In the order they were measured.
     fn peers(&self) -> Vec<&'static str> {
-        let mut peers = Vec::new();
-        for (peer, _, _) in &self.all {
-            if !peers.contains(peer) {
-                peers.push(peer);
-            }
-        }
-        peers
+        distinct(self.all.iter().map(|(peer, _, _)| *peer))
     }
 
     fn results<'a>(&'a self, peer: &'a str, scenario: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -95,16 +88,12 @@ impl Results {
     }
 
     fn median(&self, peer: &str, figure: &Figure) -> Option<f64> {
-        let mut values: Vec<f64> = self.results(peer, figure.scenario).filter_map(figure.of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        table::median(self.results(peer, figure.scenario).filter_map(figure.of))
     }
 
     /// `target/bench/peers.json` with medians and every result, and `target/bench/peers.svg` with the latencies.
     pub(crate) fn write(&self) -> Outcome<()> {
-        // Beside the folder for temporary files, which Cargo keeps in the target folder.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-        std::fs::create_dir_all(&folder)?;
+        let folder = table::folder()?;
         let medians: Vec<Value> = FIGURES
             .iter()
             .flat_map(|figure| self.peers().into_iter().map(move |peer| (peer, figure)))
@@ -147,15 +136,5 @@ fn cell(value: Option<f64>, first: Option<f64>) -> String {
         (Some(value), Some(first)) => format!("{} {:>7}", number(value), format!("{:.2}x", value / first)),
         (Some(value), None) => format!("{} {:>7}", number(value), ""),
         (None, _) => "-".to_owned(),
-    }
-}
-
-fn number(value: f64) -> String {
-    match value {
-        value if value >= 1e6 => format!("{:.2} M", value / 1e6),
-        value if value >= 1e4 => format!("{:.1} k", value / 1e3),
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
     }
 }

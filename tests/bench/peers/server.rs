@@ -1,11 +1,11 @@
 //! Starts a server on core 0 and ends it.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use tempfile::TempDir;
 
+use crate::support::server::{listening, on_core_0, script};
 use crate::{Outcome, SERVE};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -49,12 +49,8 @@ impl Peer {
             let flags = ["serve", "--config", &text(&config), "--listen", "127.0.0.1:0", "--data-dir", &data];
             std::iter::once(text(program)).chain(flags.map(str::to_owned)).collect()
         };
-        let node = |script: &str| -> Outcome<Vec<String>> {
-            let folder = Path::new(ROOT).join("tests/bench/peers");
-            if !folder.join("node_modules").exists() {
-                return Err(format!("npm packages are missing: run `npm ci` in {}", text(&folder)).into());
-            }
-            Ok(vec!["node".to_owned(), text(&folder.join(script))])
+        let node = |name: &str| -> Outcome<Vec<String>> {
+            Ok(vec!["node".to_owned(), text(&script("tests/bench/peers", name)?)])
         };
         Ok(match self {
             Self::Hotbay => hotbay(Path::new(env!("CARGO_BIN_EXE_hotbay"))),
@@ -71,23 +67,7 @@ impl Server {
     pub(crate) fn start(peer: &Peer) -> Outcome<Self> {
         let data = TempDir::new_in(FOLDER)?;
         let command = peer.command(data.path())?;
-        let mut child = Command::new("taskset")
-            .args(["-c", "0"])
-            .args(command)
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("taskset (util-linux) cannot be run: {error}"))?;
-        let mut stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut line = String::new();
-        stdout.read_line(&mut line)?;
-        let Some((_, address)) = line.trim().split_once("listening on http://") else {
-            child.kill()?;
-            child.wait()?;
-            return Err(format!("{} did not start: {line:?}", peer.name()).into());
-        };
-        let address = address.to_owned();
-        // Whatever else it prints must not block it.
-        std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+        let (child, address) = listening(on_core_0().args(command), peer.name())?;
         let socket_io = matches!(peer, Peer::SocketIo);
         let hotbay = matches!(peer, Peer::Hotbay | Peer::OtherHotbay(_));
         Ok(Self { child, address, socket_io, hotbay, _data: data })

@@ -13,12 +13,13 @@ mod report;
 mod scenarios;
 mod server;
 mod socket;
+#[path = "../support/mod.rs"]
+mod support;
 mod typing;
 
 use std::error::Error;
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -26,6 +27,8 @@ use crate::load::Times;
 use crate::report::Results;
 use crate::scenarios::{SCENARIOS, Scenario, Script};
 use crate::server::{FOLDER, Peer};
+use crate::support::arguments::Arguments;
+use crate::support::disk::sync_time;
 use crate::typing::Typing;
 
 /// What the parts return.
@@ -34,21 +37,14 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const RUNS: usize = 3;
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let value = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
-    let quick = value("--quick").is_some();
-    let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
-    let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(format!("{unknown}: the scenarios are {}", known.join(", ")).into());
-    }
-    let scenarios: Vec<&Scenario> =
-        SCENARIOS.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)).collect();
+    let arguments = Arguments::of_process();
+    let quick = arguments.has("--quick");
+    let scenarios = arguments.scenarios(SCENARIOS, |scenario| scenario.name)?;
     let mut peers = vec![Peer::Hotbay, Peer::HotbayOs, Peer::Hocuspocus, Peer::YWebsocket];
-    if let Some(program) = value("--broker=") {
+    if let Some(program) = arguments.value("--broker") {
         peers.insert(1, Peer::OtherHotbay(PathBuf::from(program)));
     }
-    match value("--peers=") {
+    match arguments.value("--peers") {
         Some(chosen) => peers.retain(|peer| chosen.split(',').any(|name| name == peer.name())),
         None => peers.retain(|peer| *peer != Peer::HotbayOs),
     }
@@ -64,7 +60,7 @@ fn main() -> Outcome<()> {
         Times { warm_up: Duration::from_secs(2), measured: Duration::from_secs(5) }
     };
     let scripts = prepare(&scenarios, if quick { 5 } else { 1 })?;
-    eprintln!("the disk takes {:.2} ms to have 4 KiB", disk_time()?.as_secs_f64() * 1_000.0);
+    eprintln!("the disk takes {:.2} ms to have 4 KiB", sync_time(Path::new(FOLDER))?.as_secs_f64() * 1_000.0);
     let mut results = Results::new(runs);
     let mut failed = false;
     for run in 1..=runs {
@@ -100,20 +96,6 @@ fn prepare(scenarios: &[&Scenario], part: usize) -> Outcome<Vec<(Script, Vec<Typ
         }
     }
     Ok(all)
-}
-
-/// The median time to append 4 KiB to a file where the broker has its data, and have it on disk: what updates wait for, at least.
-fn disk_time() -> Outcome<Duration> {
-    let mut file = tempfile::tempfile_in(FOLDER)?;
-    let mut times = Vec::new();
-    for _ in 0..101 {
-        let begin = Instant::now();
-        file.write_all(&[0; 4_096])?;
-        file.sync_data()?;
-        times.push(begin.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
 }
 
 fn stay_on_core_1() -> Outcome<()> {

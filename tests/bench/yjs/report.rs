@@ -1,12 +1,11 @@
 //! Medians and ratios, and a file for programs.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::load::Figures;
 use crate::scenarios::SCENARIOS;
+use crate::support::table::{self, distinct, number};
 
 /// A figure in the table.
 struct Row {
@@ -111,9 +110,7 @@ impl Results {
 
     /// `target/bench/yjs.json` with medians and every result.
     pub(crate) fn write(&self) -> Outcome<()> {
-        // Beside the folder for temporary files, which Cargo keeps in the target folder.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-        std::fs::create_dir_all(&folder)?;
+        let folder = table::folder()?;
         let mut medians = Vec::new();
         for scenario in self.scenarios() {
             for peer in self.peers() {
@@ -157,28 +154,6 @@ impl Results {
 
     fn median(&self, peer: &str, scenario: &str, of: impl Fn(&Figures) -> f64) -> Option<f64> {
         let of_both = self.all.iter().filter(|(p, s, _)| *p == peer && *s == scenario);
-        let mut values: Vec<f64> = of_both.map(|(_, _, figures)| of(figures)).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    }
-}
-
-fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
-    let mut distinct = Vec::new();
-    for name in names {
-        if !distinct.contains(&name) {
-            distinct.push(name);
-        }
-    }
-    distinct
-}
-
-fn number(value: f64) -> String {
-    match value {
-        value if value >= 1e6 => format!("{:.2} M", value / 1e6),
-        value if value >= 1e4 => format!("{:.1} k", value / 1e3),
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
+        table::median(of_both.map(|(_, _, figures)| of(figures)))
     }
 }

@@ -1,14 +1,14 @@
 //! Starts a server on core 0 and ends it.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::protocol::{DOCUMENT, Dialect};
+use crate::support::server::{listening, on_core_0, script};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// On the disk of the build, because the folder for temporary files is in memory on many machines.
@@ -67,9 +67,7 @@ impl Peer {
     }
 
     fn command(&self, data: &Path) -> Outcome<Command> {
-        // In its place when it runs: the process is the server's.
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]);
+        let mut command = on_core_0();
         match (self.program(), self) {
             (Some(program), _) => {
                 let durability = if *self == Self::HotbayOs { "os" } else { "fsync" };
@@ -144,24 +142,9 @@ impl Drop for Server {
 
 fn spawn(peer: &Peer, data: &Path) -> Outcome<(Child, String)> {
     let log = log_file(peer);
-    let mut child = peer
-        .command(data)?
-        .stdout(Stdio::piped())
-        .stderr(File::create(&log)?)
-        .spawn()
-        .map_err(|error| format!("taskset (util-linux) cannot be run: {error}"))?;
-    let mut stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-    let mut line = String::new();
-    stdout.read_line(&mut line)?;
-    let Some((_, address)) = line.trim().split_once("listening on http://") else {
-        child.kill()?;
-        child.wait()?;
-        return Err(format!("{} did not start, see {}", peer.name(), log.display()).into());
-    };
-    let address = address.to_owned();
-    // Whatever else it prints must not block it.
-    std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-    Ok((child, address))
+    let mut command = peer.command(data)?;
+    command.stderr(File::create(&log)?);
+    listening(&mut command, peer.name()).map_err(|error| format!("{error}; see {}", log.display()).into())
 }
 
 /// What a server says of itself, the last time it ran.
@@ -174,11 +157,6 @@ fn config() -> [PathBuf; 2] {
 }
 
 /// A script of this folder.
-pub(crate) fn here(script: &str) -> Outcome<PathBuf> {
-    let folder = Path::new(ROOT).join("tests/bench/yjs");
-    if folder.join("node_modules").exists() {
-        Ok(folder.join(script))
-    } else {
-        Err(format!("npm packages are missing: run `npm ci` in {}", folder.display()).into())
-    }
+pub(crate) fn here(name: &str) -> Outcome<PathBuf> {
+    script("tests/bench/yjs", name)
 }

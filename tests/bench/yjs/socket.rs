@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::support::wire::{close_words, frame};
 
 /// How long a server may take over anything that is expected of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -98,30 +99,18 @@ impl Socket {
 /// Shows the whole messages and returns where the last frame ends.
 fn walk(bytes: &[u8], out: &mut Vec<u8>, each: &mut impl FnMut(&[u8]) -> Outcome<()>) -> Outcome<usize> {
     let mut at = 0;
-    while let Some((opcode, start, end)) = frame(&bytes[at..]) {
-        let payload = &bytes[at + start..at + end];
+    while let Some((opcode, place)) = frame(&bytes[at..]) {
+        let end = at + place.end;
+        let payload = &bytes[at + place.start..end];
         match opcode {
             BINARY => each(payload)?,
             PING => push_frame(PONG, payload, out),
             CLOSE => return Err(format!("closed by the server: {}", close_words(payload)).into()),
             _ => return Err(format!("a frame with opcode {opcode}").into()),
         }
-        at += end;
+        at = end;
     }
     Ok(at)
-}
-
-/// The opcode of the first frame, and where its payload begins and ends, if it is whole. A server does not mask (RFC 6455 §5.1).
-#[inline]
-fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    let (start, len): (usize, usize) = match second & 0x7F {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)).ok()?),
-        len => (2, usize::from(len)),
-    };
-    let end = start.checked_add(len)?;
-    (bytes.len() >= end).then_some((first & 0x0F, start, end))
 }
 
 fn push_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
@@ -139,11 +128,4 @@ fn push_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     }
     out.extend(MASK);
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-}
-
-fn close_words(payload: &[u8]) -> String {
-    match payload.split_first_chunk() {
-        Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),
-        None => "without a code".to_owned(),
-    }
 }

@@ -1,0 +1,8 @@
+//! What the benches share.
+#![allow(dead_code, reason = "each bench uses its part")]
+
+pub(crate) mod arguments;
+pub(crate) mod disk;
+pub(crate) mod server;
+pub(crate) mod table;
+pub(crate) mod wire;
