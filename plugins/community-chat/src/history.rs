@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hotbay_sdk::{Channel, Entry};
+use hotbay_sdk::{Channel, Entry, hash};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -118,7 +118,7 @@ impl Retries {
 /// A mark of the pair (FNV-1a); never 0. Two pairs may share one, so a match must be checked.
 fn mark(user: &str, client_id: &str) -> u64 {
     let bytes = user.bytes().chain([0xFF]).chain(client_id.bytes());
-    bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)).max(1)
+    hash(bytes).max(1)
 }
 
 impl History {

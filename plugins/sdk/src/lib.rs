@@ -75,7 +75,7 @@ pub use channel::{Channel, Kv, Log};
 #[doc(hidden)]
 pub use instance::Instance;
 pub use plugin::Plugin;
-pub use random::mix;
+pub use random::{hash, mix};
 pub use time::iso8601;
 
 /// Makes a [`Plugin`] the one this component exports. Does nothing when not compiled for WebAssembly.

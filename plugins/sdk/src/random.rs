@@ -1,4 +1,4 @@
-//! SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). Not for secrets.
+//! SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), and a hash. Not for secrets.
 
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -17,8 +17,24 @@ pub fn mix(bits: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// A hash of bytes that is the same everywhere: FNV-1a with 64 bits (Fowler, Noll, Vo).
+pub fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, step)
+}
+
 #[cfg(test)]
 mod tests {
+    /// Values that its authors publish.
+    #[test]
+    fn the_hash_is_that_of_its_authors() {
+        for (text, hash) in
+            [("", 0xCBF2_9CE4_8422_2325), ("a", 0xAF63_DC4C_8601_EC8C), ("foobar", 0x8594_4171_F739_67E8)]
+        {
+            assert_eq!(super::hash(text.bytes()), hash, "{text}");
+        }
+    }
+
     /// The first numbers of the reference implementation for seed 1234567.
     #[test]
     fn the_numbers_are_those_of_the_reference() {

@@ -3,7 +3,7 @@
 //! name, so that ids look and spread like any others, and one of another channel speaks of no event there is. Only this plugin reads
 //! them that way.
 
-use hotbay_sdk::mix;
+use hotbay_sdk::{hash, mix};
 
 /// Bits of the random half beside the variant.
 const RANDOM_MASK: u64 = (1 << 62) - 1;
@@ -54,10 +54,5 @@ pub(crate) fn position(id: &str, name: &str) -> Option<u64> {
 }
 
 fn mask(random: u64, name: &str) -> u64 {
-    mix((random & RANDOM_MASK) ^ hash(name.as_bytes()))
-}
-
-/// FNV-1a.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+    mix((random & RANDOM_MASK) ^ hash(name.bytes()))
 }

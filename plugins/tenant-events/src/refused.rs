@@ -2,7 +2,7 @@
 //! so the id is made of them, and the tenant is what the token says. Without a token (`insecure_query`) it is `null`: of a sender the
 //! host tells neither its tenant nor its channel.
 
-use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender, iso8601, mix};
+use hotbay_sdk::{Payload, Refusal, RefusalCode, Sender, hash, iso8601, mix};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ pub(crate) fn words(to: &Sender, frame: Option<&Payload>, why: &Refusal) -> Opti
         _ => None,
     };
     let parts = [to.identity.user.as_bytes(), frame.map_or(b"", Payload::bytes), why.message.as_bytes()];
-    let seed = parts.into_iter().fold(mix(to.now_ms), |seed, part| mix(seed ^ id::hash(part)));
+    let seed = parts.into_iter().fold(mix(to.now_ms), |seed, part| mix(seed ^ hash(part.iter().copied())));
     let error = Frame {
         id: &id::encode(seed, mix(seed)),
         event_type: "error",

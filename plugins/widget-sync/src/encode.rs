@@ -2,7 +2,7 @@
 //! beginning of it.
 
 use hotbay_sdk::json::{number, string};
-use hotbay_sdk::{Refusal, RefusalCode, iso8601};
+use hotbay_sdk::{Refusal, RefusalCode, hash, iso8601};
 
 /// Message ids are the time in milliseconds times this, and a number: unique and ascending without a write, also after a
 /// crash. The upper half is for answers to refused frames, which nobody counts.
@@ -82,9 +82,7 @@ impl Envelopes {
 /// A frame that tells of a refusal. Its id has nothing to count by, so it is told apart by what it answers.
 pub(crate) fn refusal(now_ms: u64, user: &str, answers: Option<&str>, why: &Refusal, last_word: bool) -> String {
     let told = user.bytes().chain([0]).chain(answers.unwrap_or("").bytes()).chain(why.message.bytes());
-    let hash = told.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3) // FNV-1a
-    });
+    let hash = hash(told);
     let id = now_ms.saturating_mul(IDS_PER_MS).saturating_add(IDS_PER_MS / 2 + hash % (IDS_PER_MS / 2));
     let kind = if last_word { "DISCONNECT" } else { "NACK" };
     let mut frame = Outgoing::new(kind, id, &iso8601(now_ms), user, why.message.len() + 64);
