@@ -19,10 +19,11 @@ pub(super) fn from_claims(
     expires_ms: u64,
 ) -> Result<Identity, AuthError> {
     let claim = |name: &str, problem| AuthError::Claim { name: name.to_owned(), problem };
+    let missing = |names: &[String]| claim(&names.join(" or "), "is missing");
 
     let present = |name: &&String| claims.get(*name).is_some_and(|value| !value.is_null());
     let Some(name) = policy.user_claims.iter().find(present) else {
-        return Err(AuthError::Claim { name: policy.user_claims.join(" or "), problem: "is missing" });
+        return Err(missing(&policy.user_claims));
     };
     let user = scalar(claims, name).ok_or_else(|| claim(name, "must be a string or a whole number"))?;
     check_text(&user).map_err(|problem| claim(name, problem))?;
@@ -33,7 +34,7 @@ pub(super) fn from_claims(
     let tenant = match policy.tenant_claims.iter().find(present) {
         // Who must say which tenant it is of must have it from its token, too.
         None if policy.must_state.contains(&Stated::Tenant) => {
-            return Err(AuthError::Claim { name: policy.tenant_claims.join(" or "), problem: "is missing" });
+            return Err(missing(&policy.tenant_claims));
         }
         None => policy.tenant.clone(),
         Some(name) => {

@@ -125,12 +125,13 @@ async fn run(statement: Arc<Statement>, group: Group) {
     let mut parts: VecDeque<Vec<Asked>> = VecDeque::from([group.keys.into_iter().collect()]);
     while let Some(part) = parts.pop_front() {
         let is_last = part.len() == 1 && parts.is_empty();
-        let time = match failures {
-            _ if is_last => Time::All(deadline),
-            0 => Time::Half(deadline),
+        let parts_of_time = match failures {
+            _ if is_last => 1,
+            0 => 2,
             // Several are to come, down to a single key.
-            _ => Time::Third(deadline),
+            _ => 3,
         };
+        let time = Time { deadline, parts: parts_of_time };
         let error = match ask(&statement, &group.others, &part, time).await {
             Ok(rows) => {
                 hand_out(&statement, part, share(&statement, rows));

@@ -20,29 +20,16 @@ const NOTE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Time for a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Time {
-    /// All that is left until then.
-    All(Instant),
-    /// Half of what is left until then when its turn comes: what runs after it needs some as well.
-    Half(Instant),
-    /// A third of it.
-    Third(Instant),
+pub(super) struct Time {
+    /// When all of it must have ended.
+    pub(super) deadline: Instant,
+    /// It may take one of so many parts of what is left until then when its turn comes: what runs after it needs some as well.
+    pub(super) parts: u32,
 }
 
 impl Time {
-    fn deadline(self) -> Instant {
-        match self {
-            Self::All(deadline) | Self::Half(deadline) | Self::Third(deadline) => deadline,
-        }
-    }
-
     fn left(self) -> Duration {
-        let left = self.deadline().saturating_duration_since(Instant::now());
-        match self {
-            Self::All(_) => left,
-            Self::Half(_) => left / 2,
-            Self::Third(_) => left / 3,
-        }
+        self.deadline.saturating_duration_since(Instant::now()) / self.parts
     }
 }
 
@@ -93,7 +80,7 @@ impl Statement {
         let own = Arc::clone(self);
         let run = async move {
             let values = own.settings.parameters.iter().copied().zip(parameters).collect();
-            own.run(own.sql.text().to_owned(), values, 1, Time::All(own.deadline())).await
+            own.run(own.sql.text().to_owned(), values, 1, Time { deadline: own.deadline(), parts: 1 }).await
         };
         // It does not end but with the broker.
         self.home.spawn("sql statement", run).await.unwrap_or(Err(SqlError::Unavailable))
@@ -171,7 +158,7 @@ impl Statement {
     ) -> Result<Rows, Failure> {
         datasource.reachable()?;
         let waiting = async { (self.turns.acquire().await, datasource.connections.acquire().await) };
-        let turn = timeout_at(time.deadline(), waiting).await;
+        let turn = timeout_at(time.deadline, waiting).await;
         let timeout = time.left();
         if turn.is_err() || timeout.is_zero() {
             return Err(Failure::new(SqlError::Timeout, "all the connections it may have are in use"));

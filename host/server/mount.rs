@@ -124,6 +124,7 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         Err(error) => return found.channel_refusal(&error),
     };
     let caller = Caller::of(found, parts, identity.as_ref());
+    let key = caller.text();
     if !found.mount.may_ask(&caller, identity.as_ref()) {
         let message = "too many requests (rate_per_connection, rate_per_user): slow down";
         let mut response = found.refusal(StatusCode::TOO_MANY_REQUESTS, message);
@@ -131,11 +132,11 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         return response;
     }
     let limits = &found.mount.config.limits;
-    let (body, room) = match site.bodies.read(&caller.text(), &parts.method, body, limits).await {
+    let (body, room) = match site.bodies.read(&key, &parts.method, body, limits).await {
         Ok(read) => read,
         Err((status, message)) => return found.refusal(status, &message),
     };
-    let mut waits = found.mount.waiting.begin(&caller.text());
+    let mut waits = found.mount.waiting.begin(&key);
     if !waits.grow(1) {
         let message = "too many requests wait for answers (requests_waiting_max); try again";
         return found.refusal(StatusCode::SERVICE_UNAVAILABLE, message);
