@@ -1,5 +1,5 @@
 //! Embeds the demo pages' scripts, which `make web` bundles into `host/web/dist`. Without them the broker builds all the same, and the
-//! pages say what is missing.
+//! pages say what is missing. And has the host built anew when a migration comes.
 
 #![allow(clippy::expect_used, reason = "a build ends at the first surprise")]
 #![allow(clippy::disallowed_methods, reason = "cargo speaks to build scripts by variables")]
@@ -14,6 +14,8 @@ const SCRIPTS: [&str; 4] = ["metrics.js", "widgets.js", "events.js", "drafts.js"
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=host/web/dist");
+    // The store embeds them, which cargo would not see.
+    println!("cargo:rerun-if-changed=migrations");
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let out = env::var("OUT_DIR").expect("cargo sets it");
     let count = SCRIPTS.len();

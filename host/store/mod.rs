@@ -120,6 +120,9 @@ pub struct Acquired {
     pub saved: Option<Bytes>,
     /// Timers that are set, by due time: name and due time in milliseconds since the Unix epoch.
     pub timers: Vec<(String, u64)>,
+    /// Digest (SHA-256) of the plugin version this channel is pinned to: the one its last [`Writes::version`] named. Absent
+    /// if none ever did.
+    pub version: Option<[u8; 32]>,
 }
 
 /// A batch's writes under a fence.
@@ -163,6 +166,9 @@ pub struct Writes {
     pub answers: Vec<Answer>,
     /// The memory of an instance that goes to sleep.
     pub saved: Option<Bytes>,
+    /// Pins the channel to the plugin version with this digest (SHA-256): what was committed up to here is that version's.
+    /// Absent leaves it as it is.
+    pub version: Option<[u8; 32]>,
 }
 
 impl Writes {

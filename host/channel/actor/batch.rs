@@ -232,6 +232,7 @@ impl Actor {
             timers: timers.into_iter().collect(),
             answers,
             saved: None,
+            version: None,
         }
     }
 

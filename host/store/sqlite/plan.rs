@@ -50,6 +50,7 @@ pub(super) struct Plan<'a> {
     timers: HashMap<Named<'a>, Option<u64>>,
     replaces: HashMap<(i64, u64), &'a Bytes>,
     saved: HashMap<i64, Saved<'a>>,
+    versions: HashMap<i64, &'a [u8; 32]>,
     pub(super) appends: Vec<(i64, &'a LogEntry)>,
     pub(super) answers: Vec<(i64, &'a Answer)>,
 }
@@ -125,6 +126,9 @@ impl<'a> Plan<'a> {
             self.timers.insert((channel, name), *due_ms);
         }
         self.answers.extend(writes.answers.iter().map(|answer| (channel, answer)));
+        if let Some(version) = &writes.version {
+            self.versions.insert(channel, version);
+        }
         match &writes.saved {
             Some(data) => {
                 self.saved.insert(channel, Saved { channel, epoch: row.epoch, seq: row.seq, data });
@@ -182,6 +186,13 @@ impl<'a> Plan<'a> {
     /// What instances saved.
     pub(super) fn saved(&self) -> Vec<Saved<'a>> {
         self.saved.values().copied().collect()
+    }
+
+    /// Channels that are pinned to a version, and its digest, in the order of the table.
+    pub(super) fn versions(&self) -> Vec<(i64, &'a [u8; 32])> {
+        let mut versions: Vec<_> = self.versions.iter().map(|(&channel, &version)| (channel, version)).collect();
+        versions.sort_unstable_by_key(|(channel, _)| *channel);
+        versions
     }
 
     /// Answers before this time are too old to be kept, by the newest answer of the group.

@@ -84,6 +84,7 @@ pub(super) struct Statements {
     rows: RowsStatement,
     state_sizes: RowsStatement,
     fence: RowsStatement,
+    pin: RowsStatement,
     state_put: RowsStatement,
     state_delete: RowsStatement,
     log_append: RowsStatement,
@@ -100,11 +101,12 @@ pub(super) struct Statements {
 
 impl Statements {
     #[cfg(test)]
-    pub(super) fn all(&self) -> [&RowsStatement; 15] {
+    pub(super) fn all(&self) -> [&RowsStatement; 16] {
         [
             &self.rows,
             &self.state_sizes,
             &self.fence,
+            &self.pin,
             &self.state_put,
             &self.state_delete,
             &self.log_append,
@@ -137,6 +139,11 @@ impl Statements {
                  log_next = new.column7, state_bytes = new.column8 FROM (VALUES $rows) AS new \
                  WHERE channel.id = new.column1 AND channel.epoch = new.column2 AND channel.seq = new.column3",
                 8,
+            ),
+            // Apart from the fence, which every commit needs and which stays short without it.
+            pin: sql(
+                "UPDATE channel SET version = new.column2 FROM (VALUES $rows) AS new WHERE channel.id = new.column1",
+                2,
             ),
             state_put: sql(
                 "INSERT INTO state (channel, key, value) SELECT * FROM (VALUES $rows) WHERE column1 IS NOT NULL \
@@ -189,7 +196,7 @@ impl Statements {
                  FROM (VALUES $rows) WHERE column1 IS NOT NULL \
                  ON CONFLICT (tenant, name) DO UPDATE \
                  SET epoch = epoch + 1, seq = 0, owner = excluded.owner, acquired_ms = excluded.acquired_ms \
-                 RETURNING id, tenant, name, epoch, log_first, log_next, state_bytes",
+                 RETURNING id, tenant, name, epoch, log_first, log_next, state_bytes, version",
                 3,
             ),
             saved_take: sql(
@@ -313,6 +320,10 @@ async fn carry_out(
         // Cannot be: the rows were read under the write lock. Nothing of the group is worth keeping if it is.
         return Err(sqlx::Error::Decode(format!("{hit} of {} channels matched their fence", changed.len()).into()));
     }
+    statements
+        .pin
+        .execute(connection, &plan.versions(), |row, (channel, version)| row.int(*channel).blob(version.as_slice()))
+        .await?;
     let (puts, deletes) = plan.state();
     statements
         .state_put
@@ -385,6 +396,11 @@ async fn save(connection: &mut SqliteConnection, saved: Saved<'_>) -> Result<(),
     Ok(())
 }
 
+/// A SHA-256 as the database has it.
+fn digest(bytes: &[u8]) -> Result<[u8; 32], sqlx::Error> {
+    bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("a digest has {} bytes, not 32", bytes.len()).into()))
+}
+
 fn checksum(data: &[u8]) -> Vec<u8> {
     Sha256::digest(data)[..CHECKSUM_BYTES].to_vec()
 }
@@ -419,7 +435,8 @@ async fn acquire(
         let fence = Fence { channel: ChannelKey(channel), epoch: row.try_get(3)?, seq: 0 };
         let log = (row.try_get(4)?, row.try_get(5)?);
         let state_bytes = row.try_get(6)?;
-        found.insert(channel, Acquired { fence, log, state_bytes, saved: None, timers: Vec::new() });
+        let version = row.try_get::<Option<&[u8]>, _>(7)?.map(digest).transpose()?;
+        found.insert(channel, Acquired { fence, log, state_bytes, saved: None, timers: Vec::new(), version });
     }
     let old: Vec<i64> = before.keys().copied().collect();
     for row in statements.saved_take.fetch(connection, &old, |row, &channel| row.int(channel)).await? {

@@ -52,6 +52,48 @@ async fn damaged_saved_memory_is_not_used() {
     assert_eq!(fixture.count("SELECT count(*) FROM saved").await, 0);
 }
 
+/// Goal: a channel is pinned to the version whose writes were committed last, by the very commit that has them.
+#[tokio::test]
+async fn a_channel_is_pinned_by_the_commit_that_names_a_version() {
+    let fixture = Fixture::new().await;
+    let pin = |version: u8, value| Writes { version: Some([version; 32]), ..put("key", value) };
+    let new = fixture.acquire("room:1").await;
+    let other = fixture.acquire("room:2").await;
+    assert_eq!(new.version, None);
+
+    // One group: three commits of one channel, the last of which names none, and one of another.
+    let (first, second, third, others) = tokio::join!(
+        fixture.commit(new.fence, pin(1, "first")),
+        fixture.commit(after(&new, 1), pin(2, "second")),
+        fixture.commit(after(&new, 2), put("key", "third")),
+        fixture.commit(other.fence, put("key", "other")),
+    );
+    assert!(first.is_ok() && second.is_ok() && third.is_ok() && others.is_ok());
+    assert_eq!(fixture.acquire("room:2").await.version, None);
+    let home = fixture.acquire("room:1").await;
+    assert_eq!(home.version, Some([2; 32]));
+
+    let stale = fixture.commit(after(&new, 3), pin(3, "stale")).await;
+    assert!(matches!(stale, Err(StoreError::Fenced)), "{stale:?}");
+    fixture.commit(home.fence, put("key", "home")).await.unwrap();
+    assert_eq!(fixture.acquire("room:1").await.version, Some([2; 32]));
+}
+
+/// Goal: a commit sent again after the next one took hold does not pin the channel back.
+#[tokio::test]
+async fn a_repeated_commit_does_not_pin_again() {
+    let fixture = Fixture::new().await;
+    let acquired = fixture.acquire("room:1").await;
+    let pin = |version| Writes { version: Some([version; 32]), ..Writes::default() };
+    fixture.commit(acquired.fence, pin(1)).await.unwrap();
+    fixture.commit(after(&acquired, 1), pin(2)).await.unwrap();
+
+    fixture.commit(acquired.fence, pin(1)).await.unwrap();
+
+    assert!(!pin(1).is_empty());
+    assert_eq!(fixture.acquire("room:1").await.version, Some([2; 32]));
+}
+
 #[tokio::test]
 async fn timers_are_due_in_order_and_once_per_channel() {
     let fixture = Fixture::new().await;
