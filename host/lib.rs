@@ -41,6 +41,7 @@ pub mod limits;
 pub mod outbox;
 pub mod plugin;
 pub mod protocol;
+pub mod registry;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -63,6 +63,20 @@ pub const QUARANTINE_MS: (u64, u64) = (1_000, 60_000);
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Core instances, modules and components a component may amount to when flattened.
 pub const FLATTENED_INSTANCES_MAX: u64 = 256;
+/// Largest manifest of a plugin (`plugin.toml`), in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 16 << 10;
+/// Longest version in a manifest, in bytes.
+pub const MANIFEST_VERSION_BYTES_MAX: usize = 64;
+/// Most schemas of saved state a manifest may say its plugin takes over.
+pub const SCHEMAS_ACCEPTED_MAX: usize = 64;
+
+/// What is kept of the answers that one call into a plugin reads, for tapes and shadows, in bytes. Further ones are missing from the
+/// record: a shadow asks the channel itself, a replay counts them.
+pub const RECORDED_READS_BYTES_MAX: usize = 8 << 20;
+/// Channels that change to another version of their plugin at the same time: each has two instances for a moment.
+pub const SWAPS_MAX: usize = 64;
+/// Channels beside whose version another one runs for comparison (`shadow`), at the same time; further ones run without.
+pub const SHADOWS_MAX: usize = 1_000;
 
 /// Bounds of the whole process.
 #[derive(Debug, Clone, Deserialize)]
