@@ -9,12 +9,12 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::channel::{Census as ChannelCensus, Directory, Logic, Publisher};
+use crate::channel::{Census as ChannelCensus, Directory, Logic, Plan, Publisher, Rollout, Version};
 use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
-use crate::plugin::{Plugin, PluginError, Router, Runtime, mappings_needed};
+use crate::plugin::{Plugin, PluginError, Runtime, mappings_needed};
 use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{DataLock, DataLockError, Store, StoreError};
@@ -211,8 +211,8 @@ fn logic(mount: &Mount, plugin: &Arc<Plugin>, datasources: &BTreeMap<String, Arc
     let limits = Arc::new(mount.limits.clone());
     Logic {
         mount: mount.name.clone(),
-        plugin: Arc::clone(plugin),
-        router: Router::new(Arc::clone(plugin), Arc::clone(&limits)),
+        plugin: mount.plugin.clone(),
+        rollout: Rollout::new(Plan::all(Arc::new(Version::new(Arc::clone(plugin), Arc::clone(&limits))))),
         limits,
         settings: mount.settings.to_string(),
         durability: mount.durability,

@@ -67,6 +67,8 @@ pub const FLATTENED_INSTANCES_MAX: u64 = 256;
 pub const MANIFEST_BYTES_MAX: usize = 16 << 10;
 /// Longest version in a manifest, in bytes.
 pub const MANIFEST_VERSION_BYTES_MAX: usize = 64;
+/// What a scratch channel, in which plugins are tried out, keeps of state and log, in bytes.
+pub const SCRATCH_BYTES_MAX: u64 = 256 << 20;
 /// Most schemas of saved state a manifest may say its plugin takes over.
 pub const SCHEMAS_ACCEPTED_MAX: usize = 64;
 

@@ -3,7 +3,9 @@
 
 mod batch;
 mod commit;
+mod lifecycle;
 mod refuse;
+mod swap;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
@@ -13,23 +15,27 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::channel::actor::batch::Prepared;
 use crate::channel::actor::commit::CommitUnderWay;
-use crate::channel::core::{BatchId, Core, Output, StartFailure, Step};
+use crate::channel::actor::lifecycle::Live;
+use crate::channel::actor::swap::Before;
+use crate::channel::core::{BatchId, Core, Output, Step};
 use crate::channel::courier::Courier;
 use crate::channel::directory::{Channel, Directory};
 use crate::channel::mailbox::{Enclosure, Letter, Quiet, Reply};
 use crate::channel::membership::Membership;
+use crate::channel::version::Assignment;
 use crate::channel::view::View;
 use crate::fanout::{Recipient, Roster};
-use crate::plugin::{Fault, Instance, Opening};
+use crate::plugin::Fault;
+use crate::plugin::compile::Digest;
 use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
-use crate::store::{Acquired, Commit, Durability, Fence, Writes};
+use crate::store::{Durability, Fence};
 use crate::telemetry::now_ms;
 
 /// Wait no longer than this at a time, so that a clock that was set is noticed.
@@ -56,7 +62,17 @@ struct Actor {
     /// Before the channel is taken over, its members; afterwards they are in the view.
     roster: Roster,
     claim: Option<Claim>,
-    instance: Option<(Instance, OwnedSemaphorePermit)>,
+    instance: Option<Live>,
+    /// What the instance runs, or, while there is none, what the last one ran.
+    assigned: Assignment,
+    /// What it should run instead.
+    wanted: Option<Assignment>,
+    /// The plan of versions it last looked at.
+    plan_seen: u64,
+    /// A deployment that this channel could not be swapped to, and does not try again.
+    declined: Option<i64>,
+    /// What it goes back to if the first batch of an instance of another version fails.
+    before: Option<Before>,
     /// A few, oldest first.
     prepared: Vec<(BatchId, Prepared)>,
     commit: Option<CommitUnderWay>,
@@ -83,6 +99,8 @@ struct Claim {
     view: Arc<View>,
     durable_timers: BTreeSet<String>,
     saved: Option<bytes::Bytes>,
+    /// The version that wrote last.
+    pinned: Option<Digest>,
 }
 
 /// Messages kept from members whose join was rejected, until they can be told.
@@ -91,6 +109,7 @@ const ORPHANS_MAX: usize = 256;
 /// What the actor waits for.
 enum News {
     Mailbox,
+    Versions,
     Commit,
     CommitDue,
     Time,
@@ -110,6 +129,11 @@ impl Actor {
     fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
         Self {
             core: fresh_core(channel, directory),
+            assigned: channel.logic.rollout.assign(&channel.name),
+            wanted: None,
+            plan_seen: channel.logic.rollout.changes(),
+            declined: None,
+            before: None,
             alarm: Box::pin(sleep_until(Instant::now() + WAIT_MAX)),
             queues: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
             directory: Arc::clone(directory),
@@ -140,6 +164,9 @@ impl Actor {
                 self.let_sockets_be_read().await;
             }
             self.empty_mailbox().await;
+            if self.is_to_swap() {
+                Box::pin(self.swap()).await;
+            }
             // Clients that went away wait for nothing.
             self.requests.retain(|_, waiting| !waiting.is_closed());
             let busy = !self.requests.is_empty() || self.courier.is_busy();
@@ -276,96 +303,6 @@ impl Actor {
         None
     }
 
-    /// Takes the channel over, if need be, and opens an instance.
-    async fn start(&mut self) {
-        match self.try_start().await {
-            Ok(timers) => self.core.started(timers),
-            Err((why, cause)) => {
-                tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
-                metrics::counter!("hotbay_channel_start_failures_total").increment(1);
-                let out = self.core.start_failed(why, now_ms());
-                self.carry_out(out).await;
-            }
-        }
-    }
-
-    async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
-        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
-        let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
-        let Ok(Ok(permit)) = permit.await else {
-            return Err((
-                StartFailure::Unavailable,
-                "as many channels are awake as may be (limits.channels_awake_max)".into(),
-            ));
-        };
-        let mut timers = None;
-        if self.claim.is_none() {
-            let acquired = self.acquire(limit).await.map_err(|cause| (StartFailure::Unavailable, cause))?;
-            timers = Some(acquired.timers.clone());
-            self.take_over(acquired);
-        }
-        let Some(claim) = &mut self.claim else { return Ok(None) };
-        let logic = &self.channel.logic;
-        let label = self.channel.name.to_string();
-        let saved = claim.saved.take();
-        let opening = Opening {
-            name: &self.channel.name,
-            now_ms: now_ms(),
-            seed: rand::random(),
-            settings: &logic.settings,
-            saved: saved.as_deref(),
-        };
-        let started = Instance::start(&logic.plugin, Arc::clone(&logic.limits), opening.seed, &label).await;
-        let view: Arc<View> = Arc::clone(&claim.view);
-        let opened = match started {
-            Ok(mut instance) => instance.open(view, opening).await.map(|()| instance),
-            Err(fault) => Err(fault),
-        };
-        match opened {
-            Ok(instance) => {
-                self.instance = Some((instance, permit));
-                Ok(timers)
-            }
-            Err(fault) => {
-                // The timers belong to the core, whether or not this start succeeds.
-                let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
-                self.drop_claim();
-                self.count_fault(&fault);
-                Err((why, fault.to_string()))
-            }
-        }
-    }
-
-    async fn acquire(&mut self, limit: Duration) -> Result<Acquired, String> {
-        let acquire = self.directory.store.acquire(&self.channel.name, &self.directory.owner);
-        match tokio::time::timeout(limit, acquire).await {
-            Ok(Ok(acquired)) => Ok(acquired),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the store does not answer within {limit:?} (commit_ms_max)")),
-        }
-    }
-
-    fn take_over(&mut self, mut acquired: Acquired) {
-        let roster = std::mem::take(&mut self.roster);
-        let saved = acquired.saved.take();
-        let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
-        let view = View::new(store, logic, &self.channel.name, &acquired, roster);
-        self.claim = Some(Claim {
-            fence: acquired.fence,
-            view: Arc::new(view),
-            durable_timers: acquired.timers.into_iter().map(|(name, _)| name).collect(),
-            saved,
-        });
-    }
-
-    /// Gives the claim up; the members stay.
-    fn drop_claim(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.roster = claim.view.with_roster(std::mem::take);
-        }
-        self.spent_timers.clear();
-    }
-
     /// Waits for whatever comes first. Stopping and commits go before traffic, traffic before time.
     async fn wait(&mut self, until_ms: u64) {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
@@ -378,6 +315,7 @@ impl Actor {
         let (mailbox, commit, alarm) = (&self.channel.mailbox, &mut self.commit, &mut self.alarm);
         // Not what the node does now: it may have begun to stop before this actor, or since the core was last asked.
         let (stopping, directory) = (self.core.is_stopping(), &self.directory);
+        let (rollout, plan_seen) = (&self.channel.logic.rollout, self.plan_seen);
         let news = std::future::poll_fn(|cx| {
             // This registers the actor; what is looked at afterwards cannot be missed.
             let has_mail = mailbox.poll_news(cx, wants_events);
@@ -393,6 +331,9 @@ impl Actor {
             if has_mail {
                 return Poll::Ready(News::Mailbox);
             }
+            if rollout.changes() != plan_seen {
+                return Poll::Ready(News::Versions);
+            }
             if alarm.as_mut().poll(cx).is_ready() {
                 let due = commit.as_ref().is_some_and(|commit| commit.due() <= Instant::now());
                 return Poll::Ready(if due { News::CommitDue } else { News::Time });
@@ -403,7 +344,7 @@ impl Actor {
         match news {
             News::Mailbox => self.let_others_go_first().await,
             // It is looked at before anything else.
-            News::Commit | News::Time => {}
+            News::Commit | News::Versions | News::Time => {}
             News::Stop => self.core.stop(),
             News::CommitDue => Box::pin(self.commit_is_due()).await,
         }
@@ -429,7 +370,7 @@ impl Actor {
                     let theirs = closing.iter().filter(|recipient| recipient.member == member);
                     theirs.for_each(|recipient| _ = recipient.outbox.dismiss(&Close::FAULT));
                 }
-                Output::DropInstance => self.instance = None,
+                Output::DropInstance => (self.instance, self.before) = (None, None),
                 Output::DropClaim => self.drop_claim(),
                 Output::Quarantine(until_ms) => {
                     let pause_ms = until_ms.saturating_sub(now_ms());
@@ -460,57 +401,18 @@ impl Actor {
         }
     }
 
+    /// Counts a fault of what it runs.
     fn count_fault(&self, fault: &Fault) {
-        let logic = &self.channel.logic;
-        metrics::counter!("hotbay_plugin_faults_total", "plugin" => logic.plugin.name().to_owned(), "kind" => fault.kind())
+        self.count_fault_of(&self.assigned, fault);
+    }
+
+    fn count_fault_of(&self, of: &Assignment, fault: &Fault) {
+        of.deployed.tally.fault(fault);
+        let plugin = of.version.plugin.name();
+        metrics::counter!("hotbay_plugin_faults_total", "plugin" => plugin.to_owned(), "kind" => fault.kind())
             .increment(1);
-        tracing::warn!(channel = %self.channel.name, plugin = logic.plugin.name(), %fault, "plugin fault");
-    }
-
-    /// Saves the instance's memory and parks the members. False if something came in meanwhile.
-    async fn sleep(&mut self) -> bool {
-        let mut saved = Vec::new();
-        if let (Some((mut instance, _permit)), Some(claim)) = (self.instance.take(), &self.claim) {
-            match instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
-                Ok(memory) => saved = memory,
-                Err(fault) => self.count_fault(&fault),
-            }
-        }
-        // Also without an instance: a timer that faulted would wake the channel again and again.
-        self.commit_saved(saved).await;
-        self.drop_claim();
-        let roster = std::mem::take(&mut self.roster);
-        match self.channel.mailbox.sleep(roster) {
-            Ok(()) => true,
-            Err(roster) => {
-                // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
-                self.roster = roster;
-                self.core = fresh_core(&self.channel, &self.directory);
-                false
-            }
-        }
-    }
-
-    /// The memory is a cache: if it cannot be kept, the next instance starts without.
-    async fn commit_saved(&mut self, saved: Vec<u8>) {
-        let timers = std::mem::take(&mut self.spent_timers).into_iter().map(|name| (name, None)).collect();
-        let Some(claim) = &self.claim else { return };
-        let saved = (!saved.is_empty()).then(|| saved.into());
-        let writes = Writes { timers, saved, ..Writes::default() };
-        if writes.is_empty() {
-            return;
-        }
-        let commit = Arc::new(Commit { fence: claim.fence, durability: Durability::Os, writes });
-        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
-        match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
-            }
-            Err(_) => {
-                tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
-            }
-        }
+        let digest = of.version.digest();
+        tracing::warn!(channel = %self.channel.name, plugin, %digest, deployment = of.deployed.id, %fault, "plugin fault");
     }
 }
 

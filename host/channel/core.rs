@@ -6,6 +6,8 @@
 //! [`Output::Release`]. The next one runs when it came back, so that what came in meanwhile is one batch; only where effects do
 //! not wait for the disk, two may be on the way. They are committed one after another and leave in that order.
 
+mod step;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,73 +15,12 @@ use crate::limits::{BATCHES_ON_THE_WAY_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QU
 use crate::protocol::event::{Batch, Event, MemberId};
 use crate::protocol::refusal::RefusalCode;
 
+pub use crate::channel::core::step::{BatchId, CommitFailure, Output, StartFailure, Step};
+
 /// First pause before something that failed for a passing reason is tried again; it doubles up to
 /// [`RETRY_MS_MAX`].
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 500;
-
-/// Names a batch while it is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BatchId(pub u64);
-
-/// What the actor does next.
-#[derive(Debug)]
-pub enum Step {
-    /// Take the channel over, if that has not happened, and open an instance; then [`Core::started`].
-    Start,
-    /// Hand this batch to the instance; then [`Core::ran`].
-    Run(BatchId, Arc<Batch>),
-    /// Save the instance's memory and go to sleep: nothing is left to do.
-    Sleep,
-    /// Nothing to do before this time, or before an event or a commit comes back.
-    Wait {
-        /// In milliseconds since the Unix epoch.
-        until_ms: u64,
-    },
-}
-
-/// What follows from how something went.
-#[derive(Debug)]
-pub enum Output {
-    /// Commit the writes of this batch; then [`Core::committed`].
-    Commit(BatchId),
-    /// Commit the writes of this batch again, after so many milliseconds. Not a point in time: the clock may be set back.
-    CommitAgain(BatchId, u64),
-    /// Send the effects of this batch.
-    Release(BatchId),
-    /// Forget the effects of this batch.
-    Discard(BatchId),
-    /// This event had no effect: tell whoever sent it.
-    Refuse(Event, RefusalCode),
-    /// The commit of this event was given up after a try that may have taken hold: tell whoever sent it that nobody knows.
-    Unsure(Event),
-    /// Close this member: its messages fault again and again.
-    CloseMember(MemberId),
-    /// The instance is spent.
-    DropInstance,
-    /// The right to write is lost or in doubt: take the channel over again before the next start.
-    DropClaim,
-    /// The channel is unavailable until this time.
-    Quarantine(u64),
-}
-
-/// Why a start failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartFailure {
-    /// The plugin failed to open the channel.
-    Plugin,
-    /// The store or the node could not serve it now.
-    Unavailable,
-}
-
-/// How a commit failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitFailure {
-    /// It may be tried again.
-    Passing,
-    /// It never will succeed: the claim is lost, or the writes are not accepted.
-    Final,
-}
 
 /// The rules of one channel.
 pub struct Core {
@@ -90,6 +31,8 @@ pub struct Core {
     /// Woken for a timer that only the store knows.
     poked: bool,
     stopping: bool,
+    /// No batch begins beside one that is on its way: the instance is to be replaced when that has left.
+    settling: bool,
     now_ms: u64,
     /// Events taken from the mailbox, not yet run.
     fresh: VecDeque<Event>,
@@ -150,6 +93,7 @@ impl Core {
             awake: false,
             poked: false,
             stopping: false,
+            settling: false,
             now_ms,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
@@ -181,7 +125,8 @@ impl Core {
     }
 
     fn is_full(&self) -> bool {
-        self.pipeline.len() >= if self.release_early { BATCHES_ON_THE_WAY_MAX } else { 1 }
+        let beside = self.release_early && !self.settling;
+        self.pipeline.len() >= if beside { BATCHES_ON_THE_WAY_MAX } else { 1 }
     }
 
     /// Takes events from the mailbox.
@@ -207,6 +152,35 @@ impl Core {
     /// Whether it was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// Whether nothing is on its way and an instance is open, so that another one may take its place. With `wanted`, it will be as soon as
+    /// what is on its way has left.
+    pub fn settle(&mut self, wanted: bool) -> bool {
+        self.settling = wanted;
+        wanted && self.awake && self.pipeline.is_empty() && self.again.is_empty()
+    }
+
+    /// A batch without events: what `open` of an instance that took another one's place asked for takes hold with it. Then
+    /// [`Core::ran`], or [`Core::undo`].
+    pub fn run_nothing(&mut self, seed: u64, now_ms: u64) -> Option<(BatchId, Arc<Batch>)> {
+        self.tick(now_ms);
+        if !self.fresh.is_empty() || !self.again.is_empty() {
+            return None; // The next batch is the first one.
+        }
+        Some(self.begin(Vec::new(), false, seed))
+    }
+
+    /// The batch that ran failed on an instance that had just taken another one's place, and left no trace: that one is back, and runs its
+    /// events as if nothing had been.
+    pub fn undo(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.batch.events.iter().rev().for_each(|event| self.fresh.push_front(event.clone()));
+    }
+
+    /// The instance is spent, though no batch of it failed.
+    pub fn lose_instance(&mut self) {
+        self.awake = false;
     }
 
     /// Says what to do next. `busy` keeps the channel awake: somebody waits for an answer.
@@ -396,11 +370,16 @@ impl Core {
             let alone = events.len() == 1;
             (events, alone)
         };
+        let (id, batch) = self.begin(events, alone, seed);
+        Step::Run(id, batch)
+    }
+
+    fn begin(&mut self, events: Vec<Event>, alone: bool, seed: u64) -> (BatchId, Arc<Batch>) {
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         let batch = Arc::new(Batch { now_ms: self.now_ms, seed, events });
         self.running = Some(Running { id, batch: Arc::clone(&batch), alone });
-        Step::Run(id, batch)
+        (id, batch)
     }
 
     /// Takes what came from the mailbox. A batch ends before the first event of a member that joins in it: whether the join

@@ -18,7 +18,7 @@ use crate::channel::logic::Logic;
 use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
 use crate::fanout::{Recipient, Roster};
-use crate::limits::NodeLimits;
+use crate::limits::{NodeLimits, SWAPS_MAX};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
@@ -50,6 +50,8 @@ pub struct Directory {
     pub(super) owner: String,
     /// Permits for instances.
     pub(super) awake: Arc<Semaphore>,
+    /// Permits for instances that take the place of another, which stays until the first batch succeeded.
+    pub(super) swaps: Arc<Semaphore>,
     stop: watch::Sender<bool>,
     limits: NodeLimits,
     logics: Vec<Arc<Logic>>,
@@ -132,6 +134,7 @@ impl Directory {
             store,
             owner,
             awake: Arc::new(Semaphore::new(limits.channels_awake_max)),
+            swaps: Arc::new(Semaphore::new(SWAPS_MAX)),
             stop: watch::Sender::new(false),
             limits: limits.clone(),
             logics,
@@ -420,17 +423,25 @@ impl Directory {
     pub async fn drain(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.stop.send_replace(true);
-        // Those that wake later see it when they do.
-        for shard in &self.shards {
-            let channels = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            channels.values().for_each(|channel| channel.mailbox.wake_actor());
-        }
+        self.wake_actors();
         loop {
             let ended = self.task_ended.notified();
             if self.tasks.load(Ordering::Relaxed) == 0 {
                 return;
             }
             ended.await;
+        }
+    }
+
+    /// Lets every awake channel look at what it should run now. Those that sleep do when they wake.
+    pub fn tell_of_versions(&self) {
+        self.wake_actors();
+    }
+
+    fn wake_actors(&self) {
+        for shard in &self.shards {
+            let channels = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            channels.values().for_each(|channel| channel.mailbox.wake_actor());
         }
     }
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::channel::version::Rollout;
 use crate::datasource::Statement;
 use crate::limits::MountLimits;
 use crate::outbox::Outbox;
-use crate::plugin::{Plugin, Router, Stats};
+use crate::plugin::Stats;
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelPattern;
@@ -18,10 +19,10 @@ use crate::store::Durability;
 pub struct Logic {
     /// The mount's name.
     pub mount: String,
-    /// The version that runs.
-    pub plugin: Arc<Plugin>,
-    /// Its pure functions.
-    pub router: Router,
+    /// The plugin's name in the configuration.
+    pub plugin: String,
+    /// Which versions of it run where.
+    pub rollout: Rollout,
     /// The mount's bounds.
     pub limits: Arc<MountLimits>,
     /// The plugin's settings, as the text of a JSON object.

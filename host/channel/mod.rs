@@ -9,6 +9,7 @@ mod logic;
 mod mailbox;
 mod membership;
 mod publish;
+mod version;
 mod view;
 
 pub use crate::channel::directory::{Channel, Directory, LookupError};
@@ -16,3 +17,6 @@ pub use crate::channel::logic::{Arrival, Census, Logic};
 pub use crate::channel::mailbox::{Enclosure, Letter, Reply};
 pub use crate::channel::membership::Membership;
 pub use crate::channel::publish::{Publication, PublishError, Publisher};
+pub use crate::channel::version::{
+    Assignment, CANARY_PARTS, Deployed, Plan, Rollout, Rule, RuleKind, Tally, Version, canary_part,
+};

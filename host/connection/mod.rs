@@ -368,8 +368,8 @@ impl Connection {
 
     /// Asks the plugin where a message goes.
     async fn route(&mut self, payload: Payload) {
-        let router = &self.endpoint.logic.router;
-        match router.route(&self.identity, now_ms(), &payload).await {
+        let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
+        match assigned.version.router.route(&self.identity, now_ms(), &payload).await {
             Ok(Routing::Deliver(name)) => {
                 if let Some(position) = self.joined_position(&name) {
                     self.deliver_to(position, payload).await;
@@ -384,7 +384,8 @@ impl Connection {
             Ok(Routing::Ignore) => {}
             Ok(Routing::Refuse(why)) => self.refuse(&payload, &why).await,
             Err(fault) => {
-                tracing::warn!(plugin = self.endpoint.logic.plugin.name(), %fault, "plugin fault in route");
+                assigned.deployed.tally.fault(&fault);
+                tracing::warn!(plugin = assigned.version.plugin.name(), %fault, "plugin fault in route");
                 let why = Refusal::new(RefusalCode::Fault, "the plugin failed on this message");
                 self.refuse(&payload, &why).await;
             }
@@ -472,11 +473,13 @@ impl Connection {
     }
 
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
-        match self.endpoint.logic.router.refused(&self.identity, now_ms(), frame, why).await {
+        let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
+        match assigned.version.router.refused(&self.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => self.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => {
-                tracing::warn!(plugin = self.endpoint.logic.plugin.name(), %fault, "plugin fault in refused");
+                assigned.deployed.tally.fault(&fault);
+                tracing::warn!(plugin = assigned.version.plugin.name(), %fault, "plugin fault in refused");
             }
         }
     }

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,8 @@ pub use crate::plugin::compile::worker::{COMMAND as WORKER_COMMAND, work};
 
 /// An artifact begins with its MAC, then comes the code.
 const MAC_BYTES: usize = 32;
+/// A file of a compilation that was not written to for so long was left behind.
+const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Names a version of a plugin: the SHA-256 of its component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,18 +156,20 @@ impl Artifacts {
         Ok(code)
     }
 
-    /// Removes what other engines made of the same component, and what compilations that were cut off left of it.
+    /// Removes what other engines made of the same component, and what compilations that were cut off left of it. What is younger
+    /// than any compilation may take stays: another process may be writing it, as `plugin check` beside a broker is.
     fn remove_stale(&self, digest: Digest, path: &Path) {
-        let of_component =
-            |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(format!("{digest}-").as_bytes());
+        let prefix = format!("{digest}-");
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let stale = entry.path();
-            if of_component(&entry.file_name()) && stale != path {
-                match fs::remove_file(&stale) {
-                    Ok(()) => tracing::info!(plugin = %digest, path = %stale.display(), "stale compiled code removed"),
-                    Err(error) => {
-                        tracing::warn!(plugin = %digest, path = %stale.display(), %error, "stale compiled code stays");
-                    }
+            let is_of_component = entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+            if !is_of_component || stale == path || may_be_under_way(&entry) {
+                continue;
+            }
+            match fs::remove_file(&stale) {
+                Ok(()) => tracing::info!(plugin = %digest, path = %stale.display(), "stale compiled code removed"),
+                Err(error) => {
+                    tracing::warn!(plugin = %digest, path = %stale.display(), %error, "stale compiled code stays");
                 }
             }
         }
@@ -177,6 +181,15 @@ impl Artifacts {
         mac.update(code);
         mac
     }
+}
+
+/// Whether some process may be writing this file at this moment.
+fn may_be_under_way(entry: &fs::DirEntry) -> bool {
+    if entry.path().extension().is_some_and(|extension| extension == "artifact") {
+        return false; // Those are there whole or not at all.
+    }
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < LEFT_BEHIND_AFTER))
 }
 
 /// Writes a file that is there whole or not at all, for this user only.
@@ -329,21 +342,27 @@ mod tests {
         assert_eq!(fixture.compiled.get(), 1);
     }
 
+    /// Goal: what nobody needs is removed, and what another process is just writing is not.
     #[test]
-    fn code_of_other_engines_is_removed_and_that_of_other_components_is_not() {
+    fn code_of_other_engines_is_removed_and_that_of_other_components_and_processes_is_not() {
         let fixture = Fixture::new();
         let digest = Digest::of(&Fixture::component());
         let folder = fixture.folder.path().join("artifacts");
         let other = format!("{}-0123456789abcdef.artifact", Digest([7; 32]));
-        for name in [&format!("{digest}-0123456789abcdef.artifact"), &format!("{digest}-0123456789abcdef.mac"), &other]
-        {
+        let other_engine = format!("{digest}-0123456789abcdef.artifact");
+        let left_behind = format!("{digest}-0123456789abcdef.code-1");
+        let under_way = format!("{digest}-0123456789abcdef.partial-2");
+        for name in [&other, &other_engine, &left_behind, &under_way] {
             fs::write(folder.join(name), "").unwrap();
         }
+        let long_ago = std::time::SystemTime::now() - 2 * LEFT_BEHIND_AFTER;
+        let file = fs::OpenOptions::new().write(true).open(folder.join(&left_behind)).unwrap();
+        file.set_modified(long_ago).unwrap();
 
         fixture.load().unwrap();
 
-        let mut expected =
-            vec![other, fixture.path().file_name().unwrap().to_str().unwrap().to_owned(), "key".to_owned()];
+        let own = fixture.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected = vec![other, own, under_way, "key".to_owned()];
         expected.sort();
         assert_eq!(fixture.names(), expected);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use crate::limits::{MountLimits, NodeLimits};
+use crate::limits::{MountLimits, NodeLimits, SHADOWS_MAX};
 use crate::plugin::PluginError;
 
 /// How often a running plugin is interrupted to yield and to have its time checked.
@@ -16,8 +16,9 @@ const CORE_INSTANCES_PER_COMPONENT: u32 = 24;
 const TABLES_PER_COMPONENT: u32 = 8;
 const MEMORIES_PER_COMPONENT: u32 = 2;
 const TABLE_ELEMENTS: usize = 20_000;
-/// Calls into pure functions (`route`, `refused`) and instances on their way out need slots beside the awake channels.
-const SPARE_INSTANCES: usize = 256;
+/// Slots beside those of awake channels: for the pure functions (`route`, `refused`), for instances on their way out or taking another
+/// one's place, and for those that run beside another one for comparison.
+const SPARE_INSTANCES: usize = 256 + SHADOWS_MAX;
 
 /// Settings that decide what compiled code looks like. The compile worker and the broker must agree on
 /// them, or the broker refuses the artifact.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hotbay::channel::{Census, Directory, Logic};
+use hotbay::channel::{Census, Directory, Logic, Plan, Rollout, Version};
 use hotbay::connection::{self, Endpoint, Hub, Opened, UserRates};
 use hotbay::limits::{MountLimits, NodeLimits};
-use hotbay::plugin::{Router, Runtime};
+use hotbay::plugin::{Plugin, Runtime};
 use hotbay::protocol::capability::Capability;
 use hotbay::protocol::identity::Identity;
 use hotbay::protocol::name::{ChannelName, ChannelPattern};
@@ -19,12 +19,13 @@ use hotbay::store::sqlite::SqliteStore;
 use hotbay::store::{
     Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, Durability, LogEntry, Order, Store, StoreFuture,
 };
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::support::broker::{Broker, Setup};
 use crate::support::client::{Client, DEADLINE};
-use crate::support::component;
+use crate::support::{component, rebuilt};
 
 /// A store that misbehaves while it is told to.
 struct BadStore {
@@ -112,32 +113,45 @@ impl Store for BadStore {
 }
 
 /// What a broker has inside, with the fixture plugin.
-struct Inside {
+pub(crate) struct Inside {
     store: Arc<BadStore>,
-    directory: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
     hub: Arc<Hub>,
     endpoint: Arc<Endpoint>,
-    /// Its folder has the compiled plugin.
+    runtime: Runtime,
+    limits: Arc<MountLimits>,
+    /// Its folder has the compiled plugins.
+    folder: TempDir,
     _broker: Broker,
 }
 
+/// Everything a plugin can be granted.
+fn grants() -> BTreeSet<Capability> {
+    BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging, Capability::Sql, Capability::Stats])
+}
+
 impl Inside {
-    async fn with(limits: MountLimits) -> Self {
+    pub(crate) async fn with(limits: MountLimits) -> Self {
         // Only the program itself can compile: it leaves the code in its folder.
-        let mut broker = Setup::fixture("").start();
+        let folder = TempDir::new().expect("a folder");
+        let second = rebuilt("fixture", "second", folder.path()).display().to_string();
+        let relay = component("relay").display().to_string();
+        let setup = Setup::fixture("").and(&format!(
+            "[plugin.second]\npath = {second:?}\ngrants = [\"kv\", \"log\", \"logging\", \"sql\", \"stats\"]\n\
+             [plugin.relay]\npath = {relay:?}\n"
+        ));
+        let mut broker = setup.keep_compiled().start();
         broker.kill();
         let node = NodeLimits { channels_awake_max: 8, ..NodeLimits::default() };
-        let grants =
-            BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging, Capability::Sql, Capability::Stats]);
         let runtime =
             Runtime::new(&node, std::iter::once(&limits), broker.data().join("artifacts")).expect("a runtime");
-        let plugin = Arc::new(runtime.load_file("fixture", &component("fixture"), &grants).expect("the plugin"));
+        let plugin = Arc::new(runtime.load_file("fixture", &component("fixture"), &grants()).expect("the plugin"));
         let limits = Arc::new(limits);
         let logic = Arc::new(Logic {
             mount: "fixture".to_owned(),
-            router: Router::new(Arc::clone(&plugin), Arc::clone(&limits)),
-            plugin,
-            limits,
+            plugin: "fixture".to_owned(),
+            rollout: Rollout::new(Plan::all(Arc::new(Version::new(plugin, Arc::clone(&limits))))),
+            limits: Arc::clone(&limits),
             settings: "{}".to_owned(),
             durability: Durability::Fsync,
             statements: BTreeMap::new(),
@@ -161,11 +175,51 @@ impl Inside {
             user_rates: UserRates::new(None),
         };
         let hub = Arc::new(Hub::new(Arc::clone(&directory)));
-        Self { store, directory, hub, endpoint: Arc::new(endpoint), _broker: broker }
+        Self { store, directory, hub, endpoint: Arc::new(endpoint), runtime, limits, folder, _broker: broker }
+    }
+
+    /// What the mount of its channels runs.
+    pub(crate) fn logic(&self) -> &Arc<Logic> {
+        &self.endpoint.logic
+    }
+
+    /// Another version of the fixture, or with `relay` another plugin.
+    pub(crate) fn version(&self, name: &str, schema: u32, accepts: &[u32]) -> Arc<Version> {
+        Arc::new(Version::with_schema(self.plugin(name), Arc::clone(&self.limits), schema, accepts.to_vec()))
+    }
+
+    /// The second version of the fixture with so little room for effects that it fails: to open with 0, in its first batch with 1.
+    pub(crate) fn failing_version(&self, effects_max: usize) -> Arc<Version> {
+        let limits = MountLimits { effects_max, ..(*self.limits).clone() };
+        Arc::new(Version::new(self.plugin("second"), Arc::new(limits)))
+    }
+
+    fn plugin(&self, name: &str) -> Arc<Plugin> {
+        let path = match name {
+            "second" => self.folder.path().join("fixture-second.wasm"),
+            name => component(name),
+        };
+        Arc::new(self.runtime.load_file(name, &path, &grants()).expect("a plugin"))
+    }
+
+    /// Lets commits through only one by one, as [`Inside::let_commit`] says.
+    pub(crate) fn hold_commits(&self) {
+        self.store.permits.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets so many commits through.
+    pub(crate) fn let_commit(&self, commits: usize) {
+        self.store.permits.add_permits(commits);
+    }
+
+    /// The version that a channel is pinned to. Takes it over.
+    pub(crate) async fn pinned(&self, channel: &str) -> Option<[u8; 32]> {
+        let name = ChannelName::new("default", &format!("fixture:{channel}")).expect("a name");
+        self.store.acquire(&name, "test").await.expect("the channel").version
     }
 
     /// A connection that joins a channel, and perhaps another one quietly.
-    async fn connect(&self, user: &str, channel: &str, quiet: Option<&str>) -> Client {
+    pub(crate) async fn connect(&self, user: &str, channel: &str, quiet: Option<&str>) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a connection");
@@ -187,13 +241,13 @@ impl Inside {
     }
 
     /// Lets every channel go to sleep, as at the end of a broker.
-    async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         tokio::time::timeout(DEADLINE, self.directory.drain()).await.expect("the end of all channels in time");
         assert_eq!(self.directory.awake_count(), 0);
     }
 }
 
-async fn ask(client: &mut Client, command: &str) -> String {
+pub(crate) async fn ask(client: &mut Client, command: &str) -> String {
     client.send_text(command).await;
     client.text().await
 }

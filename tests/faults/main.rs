@@ -20,3 +20,4 @@ mod plugin;
 mod reads;
 mod store;
 mod timers;
+mod upgrade;

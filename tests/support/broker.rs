@@ -83,6 +83,12 @@ impl Setup {
         Self { config: config.to_owned(), env, args: Vec::new(), program, keeps_compiled: false }
     }
 
+    /// Keeps compiled plugins in a folder that tests share.
+    pub fn keep_compiled(mut self) -> Self {
+        self.keeps_compiled = true;
+        self
+    }
+
     /// Another build of the program, to compare it.
     pub fn program(mut self, program: &Path) -> Self {
         program.clone_into(&mut self.program);

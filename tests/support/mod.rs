@@ -14,13 +14,25 @@ pub mod client;
 pub mod http;
 pub mod postgres;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A component built by `make plugins`.
 pub fn component(name: &str) -> PathBuf {
     let file = format!("target/plugins/wasm32-wasip2/release/{name}.wasm");
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
     assert!(path.exists(), "{} is missing: run `make plugins`", path.display());
+    path
+}
+
+/// The same component as another version: with a custom section (component model, binary format) that nothing reads.
+pub fn rebuilt(name: &str, mark: &str, folder: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(component(name)).expect("a component");
+    let content = [&[4], b"mark".as_slice(), mark.as_bytes()].concat();
+    bytes.push(0);
+    bytes.push(u8::try_from(content.len()).expect("a short mark"));
+    bytes.extend(content);
+    let path = folder.join(format!("{name}-{mark}.wasm"));
+    std::fs::write(&path, bytes).expect("a component");
     path
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::channel::actor::Actor;
+use crate::channel::actor::lifecycle::Live;
 use crate::channel::core::BatchId;
 use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
@@ -37,14 +38,17 @@ pub(super) struct Prepared {
 impl Actor {
     pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
         let changes = self.change_members(&batch);
-        let (Some(claim), Some((instance, permit))) = (&self.claim, self.instance.take()) else {
+        let (Some(claim), Some(live)) = (&self.claim, self.instance.take()) else {
             let out = self.core.failed(false, now_ms());
             return self.carry_out(out).await;
         };
+        let Live { instance, permit, serving } = live;
         let (instance, result) = instance.handle(Arc::clone(&claim.view) as _, Arc::clone(&batch)).await;
         if let Some(mut instance) = instance {
-            hot::PLUGIN_CPU.increment(instance.take_ran().as_micros() as u64);
-            self.instance = Some((instance, permit));
+            let ran = instance.take_ran();
+            hot::PLUGIN_CPU.increment(ran.as_micros() as u64);
+            self.assigned.deployed.tally.ran(batch.events.len(), ran);
+            self.instance = Some(Live { instance, permit, serving });
         }
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
@@ -57,6 +61,7 @@ impl Actor {
         });
         let out = match result {
             Ok(effects) => {
+                self.stay_swapped();
                 let timers: Vec<_> = effects
                     .timers
                     .iter()
@@ -72,6 +77,9 @@ impl Actor {
                     changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member),
                 );
                 self.count_fault(&fault);
+                if self.before.is_some() && Box::pin(self.go_back()).await {
+                    return;
+                }
                 self.core.failed(fault.is_plugins(), now_ms())
             }
         };
@@ -224,16 +232,17 @@ impl Actor {
         let length = next + appends.len() as u64 - first;
         let trim_before =
             effects.trim_before.max(over(length, self.channel.logic.limits.log_entries_max).map(|over| first + over));
-        Writes {
+        let mut writes = Writes {
             state: std::mem::take(&mut effects.state).into_iter().collect::<Vec<(String, Option<Bytes>)>>(),
             appends,
             replaces: std::mem::take(&mut effects.replaces).into_iter().collect(),
             trim_before,
             timers: timers.into_iter().collect(),
             answers,
-            saved: None,
-            version: None,
-        }
+            ..Writes::default()
+        };
+        writes.version = claim.pin(self.assigned.version.digest(), &writes);
+        writes
     }
 
     /// Lets a batch out: frames first, then what follows from it.

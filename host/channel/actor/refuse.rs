@@ -109,8 +109,7 @@ impl Actor {
             _ => None,
         };
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
-        let router = &self.channel.logic.router;
-        match router.refused(&recipient.identity, now_ms(), frame, why).await {
+        match self.assigned.version.router.refused(&recipient.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => recipient.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => self.count_fault(&fault),

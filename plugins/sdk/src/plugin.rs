@@ -65,7 +65,8 @@ pub trait Plugin: Sized {
         let _ = channel;
     }
 
-    /// What the next instance should get from memory. A cache, not a promise.
+    /// What the next instance should get from memory. A cache, not a promise. Changes nothing: this instance goes on if the next one
+    /// fails to take over.
     fn save(&mut self) -> Vec<u8> {
         Vec::new()
     }

@@ -1,0 +1,232 @@
+//! Waking and sleeping: taking the channel over, opening an instance of the version it should run, and saving its memory.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::channel::actor::swap::Before;
+use crate::channel::actor::{Actor, Claim, fresh_core};
+use crate::channel::core::StartFailure;
+use crate::channel::version::{Assignment, Deployed, Version};
+use crate::channel::view::View;
+use crate::plugin::compile::Digest;
+use crate::plugin::{Fault, Instance, Opening};
+use crate::store::{Acquired, Commit, Durability, Writes};
+use crate::telemetry::now_ms;
+
+/// An open instance.
+pub(super) struct Live {
+    pub(super) instance: Instance,
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) serving: Serving,
+}
+
+/// Counts a channel among those of its deployment, until it is dropped.
+pub(super) struct Serving(Deployed);
+
+impl Serving {
+    pub(super) fn of(assigned: &Assignment) -> Self {
+        let deployed = assigned.deployed.clone();
+        deployed.tally.channels.fetch_add(1, Ordering::Relaxed);
+        Self(deployed)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.tally.channels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Claim {
+    /// What a commit with these writes says about the version that made them: something only where another one wrote before. A channel
+    /// in which nothing was ever written is nobody's.
+    pub(super) fn pin(&mut self, digest: Digest, writes: &Writes) -> Option<[u8; 32]> {
+        if self.pinned == Some(digest) || (self.pinned.is_none() && writes.is_empty()) {
+            return None;
+        }
+        self.pinned = Some(digest);
+        Some(digest.0)
+    }
+}
+
+impl Actor {
+    /// Takes the channel over, if need be, and opens an instance.
+    pub(super) async fn start(&mut self) {
+        match self.try_start().await {
+            Ok(timers) => self.core.started(timers),
+            Err((why, cause)) => {
+                tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
+                metrics::counter!("hotbay_channel_start_failures_total").increment(1);
+                let out = self.core.start_failed(why, now_ms());
+                self.carry_out(out).await;
+            }
+        }
+    }
+
+    async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
+        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
+        let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
+        let Ok(Ok(permit)) = permit.await else {
+            return Err((
+                StartFailure::Unavailable,
+                "as many channels are awake as may be (limits.channels_awake_max)".into(),
+            ));
+        };
+        if self.channel.logic.rollout.assign(&self.channel.name).version.is_withdrawn() {
+            let cause = "the version of its plugin was withdrawn; deploy another one".into();
+            return Err((StartFailure::Unavailable, cause));
+        }
+        let mut timers = None;
+        if self.claim.is_none() {
+            let acquired = self.acquire(limit).await.map_err(|cause| (StartFailure::Unavailable, cause))?;
+            timers = Some(acquired.timers.clone());
+            self.take_over(acquired);
+        }
+        let Some(claim) = &mut self.claim else { return Ok(None) };
+        let (saved, pinned) = (claim.saved.take(), claim.pinned);
+        self.choose(pinned);
+        let logic = &self.channel.logic;
+        let earlier = pinned.filter(|pinned| *pinned != self.assigned.version.digest());
+        let taken = saved.clone().filter(|_| match earlier {
+            None => true,
+            Some(earlier) => logic.rollout.schema_of(earlier).is_some_and(|schema| self.assigned.version.takes(schema)),
+        });
+        let mut opened = self.open_instance(&self.assigned.version, taken).await;
+        // The version that wrote last: it goes on if the one that should take over from it cannot.
+        let back = earlier.and_then(|earlier| logic.rollout.find(earlier));
+        let failed = opened.as_ref().err().cloned();
+        match (failed, back) {
+            (None, Some(assigned)) => self.before = Some(Before::Saved { assigned, saved }),
+            (Some(fault), Some(back)) if fault.is_plugins() => {
+                self.count_fault(&fault);
+                self.decline(&self.assigned.clone());
+                self.assigned = back;
+                opened = self.open_instance(&self.assigned.version, saved).await;
+            }
+            _ => {}
+        }
+        match opened {
+            Ok(instance) => {
+                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned) });
+                Ok(timers)
+            }
+            Err(fault) => {
+                // The timers belong to the core, whether or not this start succeeds.
+                let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
+                self.drop_claim();
+                self.count_fault(&fault);
+                Err((why, fault.to_string()))
+            }
+        }
+    }
+
+    /// Opens an instance of a version on the channel as it is committed.
+    pub(super) fn open_instance(
+        &self,
+        version: &Arc<Version>,
+        saved: Option<Bytes>,
+    ) -> impl Future<Output = Result<Instance, Fault>> + Send + use<> {
+        let (channel, version) = (Arc::clone(&self.channel), Arc::clone(version));
+        let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
+        async move {
+            let Some(view) = view else {
+                return Err(Fault::Unavailable { cause: "the channel was given up".to_owned() });
+            };
+            let opening = Opening {
+                name: &channel.name,
+                now_ms: now_ms(),
+                seed: rand::random(),
+                settings: &channel.logic.settings,
+                saved: saved.as_deref(),
+            };
+            let (limits, label) = (Arc::clone(&version.limits), channel.name.to_string());
+            let mut instance = Instance::start(&version.plugin, limits, opening.seed, &label).await?;
+            instance.open(view as _, opening).await?;
+            Ok(instance)
+        }
+    }
+
+    async fn acquire(&mut self, limit: Duration) -> Result<Acquired, String> {
+        let acquire = self.directory.store.acquire(&self.channel.name, &self.directory.owner);
+        match tokio::time::timeout(limit, acquire).await {
+            Ok(Ok(acquired)) => Ok(acquired),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the store does not answer within {limit:?} (commit_ms_max)")),
+        }
+    }
+
+    fn take_over(&mut self, mut acquired: Acquired) {
+        let roster = std::mem::take(&mut self.roster);
+        let saved = acquired.saved.take();
+        let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
+        let view = View::new(store, logic, &self.channel.name, &acquired, roster);
+        self.claim = Some(Claim {
+            fence: acquired.fence,
+            view: Arc::new(view),
+            durable_timers: acquired.timers.into_iter().map(|(name, _)| name).collect(),
+            saved,
+            pinned: acquired.version.map(Digest),
+        });
+    }
+
+    /// Gives the claim up; the members stay.
+    pub(super) fn drop_claim(&mut self) {
+        self.before = None;
+        if let Some(claim) = self.claim.take() {
+            self.roster = claim.view.with_roster(std::mem::take);
+        }
+        self.spent_timers.clear();
+    }
+
+    /// Saves the instance's memory and parks the members. False if something came in meanwhile.
+    pub(super) async fn sleep(&mut self) -> bool {
+        let mut saved = Vec::new();
+        if let (Some(mut live), Some(claim)) = (self.instance.take(), &self.claim) {
+            match live.instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
+                Ok(memory) => saved = memory,
+                Err(fault) => self.count_fault(&fault),
+            }
+        }
+        // Also without an instance: a timer that faulted would wake the channel again and again.
+        self.commit_saved(saved).await;
+        self.drop_claim();
+        let roster = std::mem::take(&mut self.roster);
+        match self.channel.mailbox.sleep(roster) {
+            Ok(()) => true,
+            Err(roster) => {
+                // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
+                self.roster = roster;
+                self.core = fresh_core(&self.channel, &self.directory);
+                false
+            }
+        }
+    }
+
+    /// The memory is a cache: if it cannot be kept, the next instance starts without.
+    async fn commit_saved(&mut self, saved: Vec<u8>) {
+        let timers = std::mem::take(&mut self.spent_timers).into_iter().map(|name| (name, None)).collect();
+        let Some(claim) = &mut self.claim else { return };
+        let saved = (!saved.is_empty()).then(|| saved.into());
+        let mut writes = Writes { timers, saved, ..Writes::default() };
+        if writes.is_empty() {
+            return;
+        }
+        writes.version = claim.pin(self.assigned.version.digest(), &writes);
+        let commit = Arc::new(Commit { fence: claim.fence, durability: Durability::Os, writes });
+        let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
+        match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
+            }
+            Err(_) => {
+                tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Swapping the version of a channel that is awake: at a batch boundary, `save` on the old instance, `open` on the new one, then the first
+//! batch, whose commit pins the version. Whatever fails on the way, the old instance goes on, and the events of that batch with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::channel::actor::Actor;
+use crate::channel::actor::lifecycle::{Live, Serving};
+use crate::channel::version::Assignment;
+use crate::plugin::compile::Digest;
+use crate::plugin::{Fault, Instance};
+use crate::telemetry::now_ms;
+
+/// What a channel goes back to while the version that took over has not run a batch yet.
+pub(super) enum Before {
+    /// The instance that was replaced.
+    Live {
+        /// It, without its permit, which the new one has.
+        instance: Instance,
+        /// What it runs.
+        assigned: Assignment,
+        /// One of the few extra instances.
+        _extra: OwnedSemaphorePermit,
+        /// When the channel began to pause.
+        began: Instant,
+    },
+    /// The channel slept when its version changed.
+    Saved {
+        /// What wrote last.
+        assigned: Assignment,
+        /// What it saved.
+        saved: Option<Bytes>,
+    },
+}
+
+impl Actor {
+    /// Whether the instance is to be replaced now: another version is wanted, and nothing of this one is on its way.
+    pub(super) fn is_to_swap(&mut self) -> bool {
+        let changes = self.channel.logic.rollout.changes();
+        if changes != self.plan_seen {
+            self.plan_seen = changes;
+            self.reconsider();
+        }
+        self.core.settle(self.wanted.is_some()) && self.instance.is_some() && self.before.is_none()
+    }
+
+    /// The plan has changed: what does it say about this channel?
+    fn reconsider(&mut self) {
+        let assigned = self.channel.logic.rollout.assign(&self.channel.name);
+        let current = &self.assigned.version;
+        self.wanted = None;
+        if assigned.version.is_withdrawn() {
+            // Nothing may run here any more: what comes in waits a while for another version.
+            (self.instance, self.before) = (None, None);
+            self.core.lose_instance();
+        } else if assigned.version.digest() == current.digest() {
+            // Perhaps of another deployment.
+            self.assigned = assigned;
+            if let Some(live) = &mut self.instance {
+                live.serving = Serving::of(&self.assigned);
+            }
+        } else if self.declined != Some(assigned.deployed.id) || current.is_withdrawn() {
+            self.wanted = Some(assigned);
+        }
+    }
+
+    /// The version for an instance that is opened now. `pinned` wrote last.
+    pub(super) fn choose(&mut self, pinned: Option<Digest>) {
+        let rollout = &self.channel.logic.rollout;
+        self.plan_seen = rollout.changes();
+        self.wanted = None;
+        self.assigned = rollout.assign(&self.channel.name);
+        if self.declined == Some(self.assigned.deployed.id)
+            && let Some(earlier) = pinned.and_then(|pinned| rollout.find(pinned))
+        {
+            self.assigned = earlier;
+        }
+    }
+
+    /// Does not try this deployment again.
+    pub(super) fn decline(&mut self, assigned: &Assignment) {
+        self.declined = Some(assigned.deployed.id);
+        assigned.deployed.tally.swaps_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        metrics::counter!("hotbay_swaps_total", "result" => "failed").increment(1);
+    }
+
+    /// Replaces the instance. Without an event that waits, a batch of none is the first one.
+    pub(super) async fn swap(&mut self) {
+        let Some(to) = self.wanted.take() else { return };
+        let began = Instant::now();
+        // Never closed.
+        let Ok(extra) = Arc::clone(&self.directory.swaps).acquire_owned().await else { return };
+        let (Some(live), Some(claim)) = (self.instance.take(), &self.claim) else { return };
+        let Live { mut instance, permit, serving } = live;
+        let from = self.assigned.clone();
+        // Leaving a version that may not run any more is never given up.
+        let leaves = from.version.is_withdrawn();
+        let saved = if leaves && !to.version.takes(from.version.schema) {
+            Ok(None)
+        } else if to.version.takes(from.version.schema) {
+            let saved = instance.save(Arc::clone(&claim.view) as _, now_ms()).await;
+            saved.map(|saved| (!saved.is_empty()).then(|| Bytes::from(saved)))
+        } else {
+            let what = format!("it does not take over state of schema {}", from.version.schema);
+            self.decline(&to);
+            tracing::warn!(channel = %self.channel.name, digest = %to.version.digest(), what, "not swapped");
+            self.instance = Some(Live { instance, permit, serving });
+            return;
+        };
+        let (saved, spent) = match saved {
+            Ok(saved) => (saved, false),
+            Err(fault) => {
+                self.count_fault(&fault);
+                let spent = !matches!(fault, Fault::Refused { .. });
+                if !leaves {
+                    self.decline(&to);
+                    if spent {
+                        // Opened anew from what is committed, with the next event.
+                        return self.core.lose_instance();
+                    }
+                    self.instance = Some(Live { instance, permit, serving });
+                    return;
+                }
+                (None, spent)
+            }
+        };
+        let mut opened = self.open_instance(&to.version, saved.clone()).await;
+        if opened.is_err() && leaves && saved.is_some() {
+            opened = self.open_instance(&to.version, None).await;
+        }
+        match opened {
+            Ok(new) => {
+                drop(serving);
+                if !spent {
+                    self.before = Some(Before::Live { instance, assigned: from, _extra: extra, began });
+                }
+                self.instance = Some(Live { instance: new, permit, serving: Serving::of(&to) });
+                self.assigned = to;
+                if let Some((id, batch)) = self.core.run_nothing(rand::random(), now_ms()) {
+                    self.run_batch(id, batch).await;
+                }
+            }
+            Err(fault) => {
+                self.count_fault_of(&to, &fault);
+                self.decline(&to);
+                tracing::warn!(channel = %self.channel.name, digest = %to.version.digest(), "not swapped: the version before goes on");
+                if spent || leaves {
+                    return self.core.lose_instance();
+                }
+                self.instance = Some(Live { instance, permit, serving });
+            }
+        }
+    }
+
+    /// The first batch of a version that took over succeeded.
+    pub(super) fn stay_swapped(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        let pause = match before {
+            Before::Live { began, .. } => began.elapsed(),
+            Before::Saved { .. } => std::time::Duration::ZERO,
+        };
+        self.assigned.deployed.tally.swapped(pause);
+        metrics::counter!("hotbay_swaps_total", "result" => "done").increment(1);
+        if !pause.is_zero() {
+            metrics::histogram!("hotbay_swap_pause_seconds").record(pause.as_secs_f64());
+        }
+    }
+
+    /// The first batch of a version that took over failed: the one before is back, and the batch's events are still to be run. False if it
+    /// could not be brought back.
+    pub(super) async fn go_back(&mut self) -> bool {
+        let Some(before) = self.before.take() else { return false };
+        let failed = self.assigned.clone();
+        if failed.version.is_withdrawn()
+            || matches!(&before, Before::Live { assigned, .. } if assigned.version.is_withdrawn())
+        {
+            return false;
+        }
+        let permit = match self.instance.take() {
+            Some(live) => live.permit,
+            None => return false,
+        };
+        self.decline(&failed);
+        tracing::warn!(channel = %self.channel.name, digest = %failed.version.digest(), "swapped back: its first batch failed");
+        let (instance, assigned) = match before {
+            Before::Live { instance, assigned, .. } => (Ok(instance), assigned),
+            Before::Saved { assigned, saved } => (self.open_instance(&assigned.version, saved).await, assigned),
+        };
+        self.assigned = assigned;
+        match instance {
+            Ok(instance) => {
+                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned) });
+                self.core.undo();
+                true
+            }
+            Err(fault) => {
+                self.count_fault(&fault);
+                false
+            }
+        }
+    }
+}

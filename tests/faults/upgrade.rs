@@ -1,0 +1,256 @@
+//! Law: a channel changes to another version of its plugin while people are connected: nobody is closed, nothing is lost, nothing comes
+//! twice, and whatever fails on the way leaves the version before in charge.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use hotbay::channel::{Deployed, Plan, Tally, Version};
+use hotbay::limits::MountLimits;
+
+use crate::inside::{Inside, ask};
+use crate::support::client::{Client, DEADLINE};
+
+/// A deployment to all channels, and what they do under it.
+fn deploy(inside: &Inside, version: &Arc<Version>, id: i64) -> Arc<Tally> {
+    let before = inside.logic().rollout.plan();
+    let tally = Arc::new(Tally::default());
+    let mut plan = Plan::all(Arc::clone(version));
+    plan.base_deployed = Deployed { id, tally: Arc::clone(&tally) };
+    plan.schemas.extend(before.schemas.clone());
+    plan.earlier = vec![Arc::clone(&before.base)];
+    inside.logic().rollout.set(plan);
+    inside.directory.tell_of_versions();
+    tally
+}
+
+/// Waits until a number is what it should be.
+async fn until(what: &str, number: impl Fn() -> u64, expected: u64) {
+    let reached = async {
+        while number() != expected {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, reached).await;
+    in_time.unwrap_or_else(|_| panic!("{what} is {} and not {expected}", number()));
+}
+
+async fn swapped(tally: &Tally) {
+    until("channels swapped", || tally.swaps.load(Relaxed), 1).await;
+}
+
+async fn declined(tally: &Tally) {
+    until("channels not swapped", || tally.swaps_failed.load(Relaxed), 1).await;
+}
+
+async fn count(client: &mut Client) -> u64 {
+    let answer = ask(client, "count").await;
+    answer.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+#[tokio::test]
+async fn a_quiet_channel_is_swapped_and_keeps_sockets_memory_and_timers() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    assert_eq!(ask(&mut ann, "timer-volatile tick 150").await, "ok");
+    let before = count(&mut ann).await;
+
+    let second = inside.version("second", 1, &[]);
+    let tally = deploy(&inside, &second, 2);
+    swapped(&tally).await;
+
+    assert_eq!(tally.channels.load(Relaxed), 1);
+    assert_eq!(ann.text().await, "timer tick");
+    assert_eq!(count(&mut ann).await, before + 1);
+    assert_eq!(ask(&mut ann, "get k").await, "value v");
+    assert!(ask(&mut ann, "members").await.starts_with("members ann#"));
+    inside.drain().await;
+    assert_eq!(inside.pinned("a").await, Some(second.digest().0));
+}
+
+/// Goal: a message that waits while the instance is replaced is run once, by the new version; one whose commit is under way leaves first.
+#[tokio::test]
+async fn messages_around_a_swap_are_run_once_and_in_order() {
+    const SWAPS: usize = 20;
+    const MESSAGES: usize = 50 * SWAPS;
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut sender = inside.connect("sender", "a", None).await;
+    let mut reader = inside.connect("reader", "a", None).await;
+    assert_eq!(ask(&mut reader, "echo joined").await, "joined");
+    assert_eq!(ask(&mut sender, "echo joined").await, "joined");
+    let versions = [inside.version("second", 1, &[]), inside.version("fixture", 1, &[])];
+
+    for number in 0..MESSAGES {
+        sender.send_text(&format!("number {number}")).await;
+        if number % 50 == 25 {
+            let turn = number / 50;
+            let tally = deploy(&inside, &versions[turn % 2], 10 + turn as i64);
+            for number in number + 1..number + 10 {
+                sender.send_text(&format!("beside {number}")).await;
+            }
+            swapped(&tally).await;
+        }
+    }
+
+    for number in 0..MESSAGES {
+        let mut expected = vec![format!("number {number}")];
+        if number % 50 == 25 {
+            expected.extend((number + 1..number + 10).map(|number| format!("beside {number}")));
+        }
+        for expected in expected {
+            assert_eq!(reader.text().await, expected);
+            assert_eq!(sender.text().await, expected);
+        }
+    }
+    assert_eq!(count(&mut sender).await as usize, MESSAGES + 9 * SWAPS + 3);
+    inside.drain().await;
+}
+
+/// FAULTS 57: the new version fails to take over. The old one stays, with its memory; it is not tried again and again.
+#[tokio::test]
+async fn a_version_that_fails_to_open_does_not_take_over() {
+    for (command, memory_stays) in
+        [("trap-on-open", true), ("error-on-open", true), ("save-corrupt", true), ("trap-on-save", false)]
+    {
+        let inside = Inside::with(MountLimits::default()).await;
+        let mut ann = inside.connect("ann", "a", None).await;
+        assert_eq!(ask(&mut ann, "put k v").await, "ok");
+        assert_eq!(ask(&mut ann, command).await, "ok", "{command}");
+        let before = count(&mut ann).await;
+
+        let tally = deploy(&inside, &inside.version("second", 1, &[]), 2);
+        declined(&tally).await;
+
+        if memory_stays {
+            assert_eq!(count(&mut ann).await, before + 1, "{command}");
+        }
+        assert_eq!(ask(&mut ann, "get k").await, "value v", "{command}");
+        assert_eq!(tally.channels.load(Relaxed), 0, "{command}");
+        assert_eq!(tally.swaps_failed.load(Relaxed), 1, "{command}: tried again");
+        inside.drain().await;
+    }
+}
+
+/// Goal: the first batch fails on the new version, which no other may have noticed: the old one runs its events, as if nothing had been.
+#[tokio::test]
+async fn a_version_whose_first_batch_fails_gives_its_events_back() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "trap-on-takeover").await, "ok");
+    let before = count(&mut ann).await;
+    let second = inside.version("second", 1, &[]);
+    inside.hold_commits();
+    ann.send_text("put k 1").await;
+    ann.send_text("put k 2").await;
+    ann.send_text("count").await;
+    let mut bob = inside.connect("bob", "a", None).await;
+
+    let tally = deploy(&inside, &second, 2);
+    inside.let_commit(1_000);
+
+    assert_eq!(ann.text().await, "ok");
+    assert_eq!(ann.text().await, "ok");
+    assert_eq!(ann.text().await, format!("count {}", before + 3));
+    assert_eq!(ask(&mut bob, "get k").await, "value 2");
+    declined(&tally).await;
+    assert_eq!(tally.traps.load(Relaxed), 1);
+    assert_eq!(ask(&mut ann, "get k").await, "value 2");
+    inside.drain().await;
+}
+
+/// A channel that slept when its version changed: it wakes with the new one and what the old one saved; or, if that fails, with the old.
+#[tokio::test]
+async fn a_sleeping_channel_gets_its_version_when_it_wakes() {
+    for (fails, effects_max) in [("nothing", None), ("its `open`", Some(0)), ("its first batch", Some(1))] {
+        let inside = Inside::with(MountLimits { idle_ms: 1, ..MountLimits::default() }).await;
+        let mut ann = inside.connect("ann", "a", None).await;
+        assert_eq!(ask(&mut ann, "put k v").await, "ok");
+        let before = count(&mut ann).await;
+        until("awake channels", || inside.directory.awake_count() as u64, 0).await;
+
+        let second = match effects_max {
+            None => inside.version("second", 1, &[]),
+            Some(effects_max) => inside.failing_version(effects_max),
+        };
+        let tally = deploy(&inside, &second, 2);
+
+        assert_eq!(count(&mut ann).await, before + 1, "{fails}: what was saved is taken over, by whom it may be");
+        let works = effects_max.is_none();
+        assert_eq!(tally.swaps.load(Relaxed), u64::from(works), "{fails}");
+        assert_eq!(tally.swaps_failed.load(Relaxed), u64::from(!works), "{fails}");
+        assert_eq!(ask(&mut ann, "get k").await, "value v", "{fails}");
+        assert_eq!(ask(&mut ann, "put k w").await, "ok", "{fails}");
+        inside.drain().await;
+        assert_eq!(inside.pinned("a").await == Some(second.digest().0), works, "{fails}");
+    }
+}
+
+/// Goal: state of a schema that a version does not take over is never given to it.
+#[tokio::test]
+async fn a_version_of_another_schema_does_not_take_over() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    let before = count(&mut ann).await;
+
+    declined(&deploy(&inside, &inside.version("second", 2, &[]), 2)).await;
+    assert_eq!(count(&mut ann).await, before + 1);
+
+    swapped(&deploy(&inside, &inside.version("second", 2, &[1]), 3)).await;
+    assert_eq!(count(&mut ann).await, before + 2);
+    inside.drain().await;
+}
+
+/// Goal: a version that was withdrawn is left whatever it does: it cannot hold its channels by failing to save.
+#[tokio::test]
+async fn a_withdrawn_version_cannot_keep_its_channels() {
+    for command in ["trap-on-save", "loop-on-save", "save-corrupt", "big-save 100000000"] {
+        let inside = Inside::with(MountLimits { cpu_ms_max: 50, ..MountLimits::default() }).await;
+        let mut ann = inside.connect("ann", "a", None).await;
+        assert_eq!(ask(&mut ann, "put k v").await, "ok");
+        assert_eq!(ask(&mut ann, command).await, "ok", "{command}");
+
+        inside.logic().rollout.plan().base.withdraw(true);
+        let tally = deploy(&inside, &inside.version("second", 1, &[]), 2);
+        until("channels of the new version", || tally.channels.load(Relaxed), 1).await;
+
+        assert_eq!(ask(&mut ann, "get k").await, "value v", "{command}");
+        inside.drain().await;
+    }
+}
+
+/// Goal: a channel whose only version was withdrawn serves nobody until there is another one, and then goes on.
+#[tokio::test]
+async fn a_withdrawn_version_runs_no_more() {
+    let inside = Inside::with(MountLimits { commit_ms_max: 200, ..MountLimits::default() }).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    let plan = inside.logic().rollout.plan();
+
+    plan.base.withdraw(true);
+    let gone = deploy(&inside, &plan.base, 2);
+    until("channels", || gone.channels.load(Relaxed) + plan.base_deployed.tally.channels.load(Relaxed), 0).await;
+    ann.send_text("get k").await;
+    let refused = ann.text().await;
+
+    assert!(refused.starts_with("refused unavailable"), "{refused}");
+    deploy(&inside, &inside.version("second", 1, &[]), 3);
+    assert_eq!(ask(&mut ann, "get k").await, "value v");
+    inside.drain().await;
+}
+
+/// Goal: another plugin altogether takes a channel over, if it says that it takes the schema, and gives it back.
+#[tokio::test]
+async fn a_channel_goes_to_another_plugin_and_back() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    let first = Arc::clone(&inside.logic().rollout.plan().base);
+
+    swapped(&deploy(&inside, &inside.version("relay", 1, &[]), 2)).await;
+    assert_eq!(ask(&mut ann, "get k").await, "get k", "it relays everything");
+
+    // The relay saves nothing, so the first one begins as after a crash: with what is committed.
+    swapped(&deploy(&inside, &first, 3)).await;
+    assert_eq!(ask(&mut ann, "get k").await, "value v");
+    inside.drain().await;
+}
