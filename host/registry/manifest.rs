@@ -2,7 +2,6 @@
 //! and how much it wants at most. Signatures are over its bytes, so its text is kept as it came; this module only reads it.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use semver::Version;
 use serde::Deserialize;
@@ -162,8 +161,7 @@ impl Manifest {
             let memory = self.limits.memory_bytes_max.map(|bytes| ("memory_bytes_max", bytes as u64));
             let cpu = self.limits.cpu_ms_max.map(|ms| ("cpu_ms_max", ms));
             for (key, value) in memory.into_iter().chain(cpu) {
-                // Writing to a String does not fail.
-                drop(writeln!(text, "{key} = {value}"));
+                text.extend([key, " = ", &value.to_string(), "\n"]);
             }
         }
         text

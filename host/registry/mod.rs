@@ -4,3 +4,4 @@
 //! broker before it passed vetting.
 
 pub mod manifest;
+pub mod scratch;
