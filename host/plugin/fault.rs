@@ -1,7 +1,10 @@
 //! Why a call into a plugin had no effect.
 
+use serde::{Deserialize, Serialize};
+
 /// What went wrong. The instance it happened in is spent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// The plugin trapped: a panic, an out-of-bounds access, a stack overflow, memory it did not get.
     #[error("the plugin trapped: {message}")]

@@ -5,8 +5,10 @@
 //! each awake channel. Calls take batches in and give effects out; they touch nothing outside. Only this module
 //! knows `wasmtime`.
 
+pub mod account;
 mod bindings;
 pub mod compile;
+pub mod content;
 mod convert;
 mod effects;
 mod engine;
@@ -17,6 +19,7 @@ mod instance;
 mod lane;
 #[cfg(feature = "native-relay")]
 mod native;
+pub mod record;
 mod router;
 mod state;
 
@@ -33,10 +36,12 @@ use crate::plugin::lane::Lane;
 use crate::plugin::state::State;
 use crate::protocol::capability::Capability;
 
+pub use crate::plugin::account::{Difference, Entry, account, differences};
 pub use crate::plugin::effects::{Effects, Timer};
 pub use crate::plugin::engine::{TICK, mappings_needed};
 pub use crate::plugin::fault::Fault;
 pub use crate::plugin::instance::{Instance, Opening};
+pub use crate::plugin::record::{Playback, Reads, Recorder};
 pub use crate::plugin::router::{Router, Routing};
 pub use crate::plugin::state::{Channel, ReadFuture, Stats};
 

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::deflate::{self, Compression};
-use crate::protocol::frame::{Audience, Delivery, Payload, RSV1, encode, encode_first, header_len};
+use crate::protocol::frame::{Audience, Delivery, Opcode, Payload, RSV1, encode, encode_first, header_len};
 
 /// Frames one after another, with what may happen to each when a reader is slow.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,15 @@ pub enum Deliveries {
     Alike(Delivery),
     /// Each in its own.
     Each(Vec<Delivery>),
+}
+
+impl Deliveries {
+    fn of(&self, frame: u32) -> &Delivery {
+        match self {
+            Self::Alike(delivery) => delivery,
+            Self::Each(each) => each.get(frame as usize).unwrap_or(&Delivery::HIGH),
+        }
+    }
 }
 
 impl Default for Deliveries {
@@ -67,10 +76,7 @@ impl Frames {
 
     /// How a frame is delivered.
     pub fn delivery(&self, frame: u32) -> &Delivery {
-        match &self.deliveries {
-            Deliveries::Alike(delivery) => delivery,
-            Deliveries::Each(each) => each.get(frame as usize).unwrap_or(&Delivery::HIGH),
-        }
+        self.deliveries.of(frame)
     }
 
     /// These frames for members who negotiated compression: as many, and delivered alike. Members of several mounts may share
@@ -197,6 +203,18 @@ impl FramesBuilder {
         }
     }
 
+    /// A copy of what a frame carries.
+    fn payload(&self, frame: u32) -> Payload {
+        let end = |frame: u32| self.ends.get(frame as usize).map_or(0, |end| *end as usize);
+        let start = frame.checked_sub(1).map_or(0, end);
+        let frame = self.wire.get(start..end(frame)).unwrap_or_default();
+        let bytes = Bytes::copy_from_slice(&frame[header_len(frame)..]);
+        match frame.first() {
+            Some(first) if first & 0x0F == Opcode::Text as u8 => Payload::Text(bytes),
+            _ => Payload::Binary(bytes),
+        }
+    }
+
     fn finish(self) -> Frames {
         Frames { wire: self.wire.freeze(), ends: self.ends, deliveries: self.deliveries, deflated: OnceLock::new() }
     }
@@ -210,6 +228,20 @@ impl BurstBuilder {
             Audience::Only(_) | Audience::User(_) => self.private.push(payload, delivery),
         }
         self.order.push(Outgoing { event, audience });
+    }
+
+    /// The frames so far, in the order in which they were appended: for whom, what, and how.
+    pub fn frames(&self) -> impl Iterator<Item = (&Outgoing, Payload, &Delivery)> {
+        let (mut shared, mut private) = (0, 0);
+        self.order.iter().map(move |outgoing| {
+            let (frames, next) = match outgoing.audience {
+                Audience::All | Audience::Except(_) => (&self.shared, &mut shared),
+                Audience::Only(_) | Audience::User(_) => (&self.private, &mut private),
+            };
+            let frame = *next;
+            *next += 1;
+            (outgoing, frames.payload(frame), frames.deliveries.of(frame))
+        })
     }
 
     /// The burst.
@@ -238,8 +270,12 @@ mod tests {
         builder.push(1, &Payload::text("ccc"), Audience::Except(MemberId(1)), normal.clone());
         builder.push(2, &Payload::text("d"), Audience::All, newest.clone());
 
+        let told: Vec<_> =
+            builder.frames().map(|(outgoing, payload, how)| (outgoing.event, payload, how.clone())).collect();
         let burst = builder.finish();
 
+        let expected = [(0, "a", &normal), (0, "bb", &newest), (1, "ccc", &normal), (2, "d", &newest)];
+        assert_eq!(told, expected.map(|(event, text, how)| (event, Payload::text(text), how.clone())));
         assert_eq!(burst.shared.wire, &b"\x81\x01a\x81\x03ccc\x81\x01d"[..]);
         assert_eq!((burst.shared.len(), burst.shared.bytes(&(1..3)), burst.shared.start(0)), (3, 3..11, 0));
         assert_eq!([0, 1, 2].map(|frame| burst.shared.delivery(frame)), [&normal, &normal, &newest]);

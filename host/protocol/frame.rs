@@ -4,6 +4,7 @@ use std::str::Utf8Error;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::event::MemberId;
 
@@ -145,7 +146,8 @@ pub fn encode_close(code: u16, reason: &str) -> Bytes {
 }
 
 /// Who receives a frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Audience {
     /// Every member.
     All,
@@ -158,7 +160,8 @@ pub enum Audience {
 }
 
 /// What is given up first for a slow reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Shed first.
     Low,

@@ -1,5 +1,7 @@
 //! Values and answers of statements on the operator's databases. Mirrors the interface `sql` of the WIT package.
 
+use serde::{Deserialize, Serialize};
+
 /// A value, as a parameter or in a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -40,7 +42,8 @@ pub struct Rows {
 }
 
 /// Why there is no answer. Shown to plugins; what the database said is the operator's to know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum SqlError {
     /// The mount has no statement of this name.
     #[error("the mount has no statement of this name")]
