@@ -63,6 +63,18 @@ pub const QUARANTINE_MS: (u64, u64) = (1_000, 60_000);
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Core instances, modules and components a component may amount to when flattened.
 pub const FLATTENED_INSTANCES_MAX: u64 = 256;
+/// Most rows one page of a list of the registry has.
+pub const CATALOG_ROWS_MAX: u32 = 1_000;
+/// Longest text in a row of the registry (a manifest, the evidence of one step of a vetting, settings), in bytes.
+pub const CATALOG_TEXT_BYTES_MAX: usize = 64 << 10;
+/// Largest change of the registry in one transaction, in bytes: channels' commits wait behind it.
+pub const CATALOG_CHANGE_BYTES_MAX: usize = 2 << 20;
+/// Most steps of the vetting of a version.
+pub const VETTING_STEPS_MAX: usize = 64;
+/// Most old audit entries one transaction deletes.
+pub const AUDIT_PRUNED_MAX: u32 = 1_000;
+/// Largest code that a component may compile to, in bytes: several times [`NodeLimits::plugin_bytes_max`].
+pub const COMPILED_BYTES_MAX: u64 = 256 << 20;
 /// Largest manifest of a plugin (`plugin.toml`), in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 16 << 10;
 /// Longest version in a manifest, in bytes.

@@ -7,7 +7,7 @@ mod worker;
 
 use std::fs::{self, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::limits::NodeLimits;
+use crate::limits::{COMPILED_BYTES_MAX, NodeLimits};
 use crate::plugin::PluginError;
 
-pub use crate::plugin::compile::worker::{COMMAND as WORKER_COMMAND, work};
+pub use crate::plugin::compile::worker::{COMMAND as WORKER_COMMAND, compile_file, work};
 
 /// An artifact begins with its MAC, then comes the code.
 const MAC_BYTES: usize = 32;
@@ -35,6 +35,36 @@ impl Digest {
     /// The digest of a component.
     pub fn of(component: &[u8]) -> Self {
         Self(Sha256::digest(component).into())
+    }
+
+    /// The digest of what is read, and its length, without holding it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of_reader(mut component: impl Read) -> io::Result<(Self, u64)> {
+        let mut hasher = Sha256::new();
+        let bytes = in_pieces(&mut component, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok((Self(hasher.finalize().into()), bytes))
+    }
+}
+
+/// Reads to the end, piece by piece; returns how much it was, in bytes.
+fn in_pieces(from: &mut impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+    let mut piece = vec![0; 64 << 10];
+    let mut bytes = 0;
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => {
+                take(&piece[..read])?;
+                bytes += read as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -69,7 +99,7 @@ impl Artifacts {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let key = rand::random::<[u8; 64]>();
-                write_whole(&path, &[&key]).map_err(io)?;
+                write_whole(&path, |file| file.write_all(&key)).map_err(io)?;
                 key.to_vec()
             }
             Err(e) => return Err(io(e)),
@@ -124,7 +154,7 @@ impl Artifacts {
         };
         let authentic = artifact
             .split_at_checked(MAC_BYTES)
-            .filter(|(mac, code)| self.keyed(digest, code).verify_slice(mac).is_ok());
+            .filter(|(mac, code)| self.keyed(digest).chain_update(code).verify_slice(mac).is_ok());
         // The very bytes that were authenticated are loaded, so it does not matter what becomes of the file.
         match authentic {
             Some((_, code)) => deserialize(engine, path, code).map(Some),
@@ -136,6 +166,42 @@ impl Artifacts {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         self.folder.join(format!("{digest}-{:016x}.artifact", hasher.finish()))
+    }
+
+    /// Loads code that was kept, without its component.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be used.
+    pub fn load_kept(&self, engine: &Engine, digest: Digest) -> Result<Component, PluginError> {
+        let path = self.path(engine, digest);
+        self.kept(engine, digest, &path)?.ok_or(PluginError::NotCompiled { digest })
+    }
+
+    /// Keeps code that the worker made of a component. It is copied piece by piece: this process holds none of it.
+    ///
+    /// # Errors
+    /// If the code is too large, or cannot be read or written.
+    pub fn adopt(&self, engine: &Engine, digest: Digest, code: &Path) -> Result<(), PluginError> {
+        let path = self.path(engine, digest);
+        let io = |e: io::Error| PluginError::Artifacts { path: path.clone(), cause: e.to_string() };
+        let mut code = fs::File::open(code).map_err(io)?;
+        let bytes = code.metadata().map_err(io)?.len();
+        if bytes > COMPILED_BYTES_MAX {
+            return Err(io(io::Error::other(format!("the code has {bytes} bytes; the limit is {COMPILED_BYTES_MAX}"))));
+        }
+        write_whole(&path, |file| {
+            let mut mac = self.keyed(digest);
+            file.write_all(&[0; MAC_BYTES])?;
+            in_pieces(&mut code, |piece| {
+                mac.update(piece);
+                file.write_all(piece)
+            })?;
+            file.rewind()?;
+            file.write_all(&mac.finalize().into_bytes())
+        })
+        .map_err(io)?;
+        self.remove_stale(digest, &path);
+        Ok(())
     }
 
     /// Compiles, keeps the code for the next start, and returns it.
@@ -150,8 +216,8 @@ impl Artifacts {
         let code = compile(&out).and_then(|()| fs::read(&out).map_err(io));
         drop(fs::remove_file(&out));
         let code = code?;
-        let mac = self.keyed(digest, &code).finalize().into_bytes();
-        write_whole(path, &[&mac, &code]).map_err(io)?;
+        let mac = self.keyed(digest).chain_update(&code).finalize().into_bytes();
+        write_whole(path, |file| file.write_all(&mac).and_then(|()| file.write_all(&code))).map_err(io)?;
         self.remove_stale(digest, path);
         Ok(code)
     }
@@ -175,11 +241,9 @@ impl Artifacts {
         }
     }
 
-    fn keyed(&self, digest: Digest, code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new((&self.key).into());
-        mac.update(&digest.0);
-        mac.update(code);
-        mac
+    /// The MAC of a component's code, before the code.
+    fn keyed(&self, digest: Digest) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new((&self.key).into()).chain_update(digest.0)
     }
 }
 
@@ -193,11 +257,11 @@ fn may_be_under_way(entry: &fs::DirEntry) -> bool {
 }
 
 /// Writes a file that is there whole or not at all, for this user only.
-fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+fn write_whole(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let partial = path.with_extension(format!("partial-{}", std::process::id()));
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        parts.iter().try_for_each(|part| file.write_all(part))?;
+        write(&mut file)?;
         file.sync_all()?;
         fs::rename(&partial, path)
     };
@@ -206,7 +270,7 @@ fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 
 /// The one place where compiled code becomes runnable. wasmtime copies it, which costs the size of the code (about 3 bytes for
 /// each of the component) once for each version, and no page of it can be changed by whoever can write to a file.
-fn deserialize(engine: &Engine, path: &Path, code: &[u8]) -> Result<Component, PluginError> {
+pub(super) fn deserialize(engine: &Engine, path: &Path, code: &[u8]) -> Result<Component, PluginError> {
     #[expect(
         unsafe_code,
         reason = "our worker made these bytes: just now, or their MAC under our key was just checked"
@@ -283,6 +347,44 @@ mod tests {
         assert_eq!(fixture.names(), [artifact, "key".to_owned()], "nothing else is left behind");
     }
 
+    /// Goal: code that was adopted piece by piece is what compiling would have kept, and is found without the component.
+    #[test]
+    fn adopted_code_is_loaded_by_its_digest() {
+        let fixture = Fixture::new();
+        let digest = Digest::of(&Fixture::component());
+        let missing = fixture.artifacts.load_kept(&fixture.engine, digest).map(drop);
+        let code = fixture.folder.path().join("code");
+        fs::write(&code, fixture.engine.precompile_component(&Fixture::component()).unwrap()).unwrap();
+
+        fixture.artifacts.adopt(&fixture.engine, digest, &code).unwrap();
+        fixture.artifacts.load_kept(&fixture.engine, digest).unwrap();
+        fixture.load().unwrap();
+
+        assert_eq!((missing, fixture.compiled.get()), (Err(PluginError::NotCompiled { digest }), 0));
+        assert_eq!((fixture.names().len(), mode(&fixture.path())), (2, 0o600), "nothing else is left behind");
+    }
+
+    /// Law: everything has a bound.
+    #[test]
+    fn code_that_is_too_large_is_not_adopted() {
+        let fixture = Fixture::new();
+        let code = fixture.folder.path().join("code");
+        fs::File::create(&code).unwrap().set_len(COMPILED_BYTES_MAX + 1).unwrap();
+
+        let refused = fixture.artifacts.adopt(&fixture.engine, Digest([7; 32]), &code);
+
+        assert!(matches!(refused, Err(PluginError::Artifacts { cause, .. }) if cause.contains("the limit is")));
+        assert_eq!(fixture.names(), ["key"]);
+    }
+
+    #[test]
+    fn a_digest_is_the_same_piece_by_piece() {
+        for bytes in [0, 1, 64 << 10, 200_000] {
+            let component = vec![7; bytes];
+            assert_eq!(Digest::of_reader(&component[..]).unwrap(), (Digest::of(&component), bytes as u64));
+        }
+    }
+
     /// Goal: no byte of what is loaded is one that was not authenticated; whatever is wrong, the next load is right again.
     #[test]
     fn damaged_foreign_and_short_code_is_compiled_anew() {
@@ -317,8 +419,8 @@ mod tests {
         let code = fs::read(fixture.path()).unwrap()[MAC_BYTES..].to_vec();
         let stranger = Fixture::new();
         for mac in [
-            fixture.artifacts.keyed(Digest([0; 32]), &code).finalize(),
-            stranger.artifacts.keyed(Digest::of(&Fixture::component()), &code).finalize(),
+            fixture.artifacts.keyed(Digest([0; 32])).chain_update(&code).finalize(),
+            stranger.artifacts.keyed(Digest::of(&Fixture::component())).chain_update(&code).finalize(),
         ] {
             let before = fixture.compiled.get();
             fs::write(fixture.path(), [&mac.into_bytes(), &code[..]].concat()).unwrap();
@@ -334,7 +436,7 @@ mod tests {
     fn authentic_code_that_does_not_fit_is_compiled_anew() {
         let fixture = Fixture::new();
         let code = b"from another machine";
-        let mac = fixture.artifacts.keyed(Digest::of(&Fixture::component()), code).finalize().into_bytes();
+        let mac = fixture.artifacts.keyed(Digest::of(&Fixture::component())).chain_update(code).finalize().into_bytes();
         fs::write(fixture.path(), [&mac, &code[..]].concat()).unwrap();
 
         fixture.load().unwrap();

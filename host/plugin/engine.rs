@@ -49,7 +49,16 @@ pub(super) fn for_compiling() -> Result<Engine, PluginError> {
 
 /// The engine of the broker. It never compiles: it only loads artifacts of the compile worker.
 pub(super) fn for_running(limits: &NodeLimits, memory_bytes_max: usize) -> Result<Engine, PluginError> {
-    let instances = u32::try_from(limits.channels_awake_max + SPARE_INSTANCES).unwrap_or(u32::MAX);
+    pooled(u32::try_from(limits.channels_awake_max + SPARE_INSTANCES).unwrap_or(u32::MAX), memory_bytes_max)
+}
+
+/// The engine of a process in which a plugin is tried out: like the broker's, with room for a few instances.
+pub(super) fn for_trying(memory_bytes_max: usize) -> Result<Engine, PluginError> {
+    const INSTANCES: u32 = 16;
+    pooled(INSTANCES, memory_bytes_max)
+}
+
+fn pooled(instances: u32, memory_bytes_max: usize) -> Result<Engine, PluginError> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(6))

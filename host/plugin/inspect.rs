@@ -51,6 +51,21 @@ pub struct Inspection {
     pub needs: BTreeSet<Capability>,
     /// Core and component instances it amounts to.
     pub instances: u64,
+    /// Linear memory it begins with, in bytes, over all its memories.
+    pub memory_bytes: u64,
+}
+
+/// What a valid component of the contract says about itself, before its imports are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// The version of [`CONTRACT`] it was built against.
+    pub contract_version: String,
+    /// Names of its imports, as written.
+    pub imports: Vec<String>,
+    /// Core and component instances it amounts to.
+    pub instances: u64,
+    /// Linear memory it begins with, in bytes, over all its memories.
+    pub memory_bytes: u64,
 }
 
 /// Reads and judges a component. It does not look at grants: see [`Inspection::check_grants`].
@@ -58,31 +73,60 @@ pub struct Inspection {
 /// # Errors
 /// If it may never run here, whatever it is granted.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, PluginError> {
+    recognise(bytes)?;
+    let outline = Outline::of(bytes)?;
+    let needs = outline.needs()?;
+    let Outline { contract_version, imports, instances, memory_bytes } = outline;
+    Ok(Inspection { contract_version, imports, needs, instances, memory_bytes })
+}
+
+/// Whether these bytes begin as a component does.
+///
+/// # Errors
+/// Says what they are instead, as far as that is known.
+pub fn recognise(bytes: &[u8]) -> Result<(), PluginError> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(PluginError::Precompiled);
     }
-    if !Parser::is_component(bytes) {
-        return Err(if Parser::is_core_wasm(bytes) { PluginError::CoreModule } else { PluginError::NotWasm });
+    match (Parser::is_component(bytes), Parser::is_core_wasm(bytes)) {
+        (true, _) => Ok(()),
+        (false, true) => Err(PluginError::CoreModule),
+        (false, false) => Err(PluginError::NotWasm),
     }
-    // The walk comes first: it is cheaper than validation, and validation of a bomb is not cheap.
-    let walk = Walk::over(bytes)?;
-    if walk.instances > FLATTENED_INSTANCES_MAX {
-        return Err(PluginError::TooManyInstances {
-            instances: walk.instances,
-            instances_max: FLATTENED_INSTANCES_MAX,
-        });
-    }
-    Validator::new_with_features(WasmFeatures::default())
-        .validate_all(bytes)
-        .map_err(|e| PluginError::Invalid { cause: e.to_string() })?;
-    let contract_version = handler_version(&walk.exports)?;
-    let mut needs = BTreeSet::new();
-    for import in &walk.imports {
-        if let Some(capability) = needed(import, &contract_version)? {
-            needs.insert(capability);
+}
+
+impl Outline {
+    /// Reads a component.
+    ///
+    /// # Errors
+    /// If it grows too large, is not valid, or not of the contract.
+    pub fn of(bytes: &[u8]) -> Result<Self, PluginError> {
+        // The walk comes first: it is cheaper than validation, and validation of a bomb is not cheap.
+        let walk = Walk::over(bytes)?;
+        let Amount { instances, memory_bytes } = walk.amount;
+        if instances > FLATTENED_INSTANCES_MAX {
+            return Err(PluginError::TooManyInstances { instances, instances_max: FLATTENED_INSTANCES_MAX });
         }
+        Validator::new_with_features(WasmFeatures::default())
+            .validate_all(bytes)
+            .map_err(|e| PluginError::Invalid { cause: e.to_string() })?;
+        let contract_version = handler_version(&walk.exports)?;
+        Ok(Self { contract_version, imports: walk.imports, instances, memory_bytes })
     }
-    Ok(Inspection { contract_version, imports: walk.imports, needs, instances: walk.instances })
+
+    /// What it needs to be granted.
+    ///
+    /// # Errors
+    /// If it imports what nobody can be granted: the first such import.
+    pub fn needs(&self) -> Result<BTreeSet<Capability>, PluginError> {
+        let needs = self.imports.iter().map(|import| needed(import, &self.contract_version));
+        Ok(needs.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// The import by which a capability is asked for.
+    pub fn import_of(&self, capability: Capability) -> String {
+        format!("{CONTRACT}/{}@{}", capability.as_str(), self.contract_version)
+    }
 }
 
 impl Inspection {
@@ -150,98 +194,170 @@ fn needed(import: &str, contract_version: &str) -> Result<Option<Capability>, Pl
 struct Walk {
     imports: Vec<String>,
     exports: Vec<String>,
-    instances: u64,
+    amount: Amount,
+    /// The most memory any module begins with, for modules whose own is not known.
+    module_bytes_max: u64,
 }
 
-/// One component within another: what each entry of its component index space amounts to when instantiated.
+/// What something amounts to when it is instantiated.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    instances: u64,
+    memory_bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, other: Self) {
+        self.instances = self.instances.saturating_add(other.instances);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+    }
+
+    fn and_one(self) -> Self {
+        Self { instances: self.instances.saturating_add(1), ..self }
+    }
+}
+
+/// One component within another: what each entry of its index spaces amounts to.
 #[derive(Default)]
 struct Scope {
-    components: Vec<u64>,
-    instances: u64,
+    components: Vec<Amount>,
+    /// Memory of the core modules, in bytes.
+    modules: Vec<u64>,
+    amount: Amount,
 }
 
 impl Walk {
     fn over(bytes: &[u8]) -> Result<Self, PluginError> {
-        let mut walk = Self { imports: Vec::new(), exports: Vec::new(), instances: 0 };
+        let mut walk =
+            Self { imports: Vec::new(), exports: Vec::new(), amount: Amount::default(), module_bytes_max: 0 };
         let mut scopes = vec![Scope::default()];
-        // Core modules inside a component end with an `End` of their own.
-        let mut modules = 0_usize;
+        // A core module inside a component ends with an `End` of its own.
+        let mut module: Option<u64> = None;
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload.map_err(|e| invalid(&e))?;
-            let depth = scopes.len();
-            let Some(scope) = scopes.last_mut() else { break };
-            match payload {
-                Payload::ModuleSection { .. } => modules += 1,
-                Payload::End(_) if modules > 0 => modules -= 1,
-                Payload::ComponentSection { .. } => scopes.push(Scope::default()),
-                Payload::End(_) => {
-                    let amount = scope.instances;
-                    scopes.pop();
+            match (payload, module) {
+                (Payload::ModuleSection { .. }, _) => module = Some(0),
+                (Payload::MemorySection(section), Some(begun)) => module = Some(begun.saturating_add(memory(section)?)),
+                (Payload::End(_), Some(bytes)) => {
+                    walk.module_bytes_max = walk.module_bytes_max.max(bytes);
+                    scopes.last_mut().ok_or_else(unknown)?.modules.push(bytes);
+                    module = None;
+                }
+                (Payload::ComponentSection { .. }, _) => scopes.push(Scope::default()),
+                (Payload::End(_), None) => {
+                    let amount = scopes.pop().ok_or_else(unknown)?.amount;
                     match scopes.last_mut() {
                         Some(outer) => outer.components.push(amount),
-                        None => walk.instances = amount,
+                        None => walk.amount = amount,
                     }
                 }
-                Payload::InstanceSection(section) => {
-                    for instance in section {
-                        let one = matches!(instance.map_err(|e| invalid(&e))?, CoreInstance::Instantiate { .. });
-                        scope.instances = scope.instances.saturating_add(u64::from(one));
-                    }
-                }
-                Payload::ComponentInstanceSection(section) => {
-                    for instance in section {
-                        if let ComponentInstance::Instantiate { component_index, .. } =
-                            instance.map_err(|e| invalid(&e))?
-                        {
-                            let inner = scope.components.get(component_index as usize).copied().ok_or_else(unknown)?;
-                            scope.instances = scope.instances.saturating_add(1).saturating_add(inner);
-                        }
-                    }
-                }
-                Payload::ComponentAliasSection(section) => {
-                    for alias in section {
-                        match alias.map_err(|e| invalid(&e))? {
-                            ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
-                                let outer = depth.checked_sub(1 + count as usize).ok_or_else(unknown)?;
-                                let amount =
-                                    scopes[outer].components.get(index as usize).copied().ok_or_else(unknown)?;
-                                scopes[depth - 1].components.push(amount);
-                            }
-                            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
-                                return Err(unknown());
-                            }
-                            _ => {}
-                        }
-                    }
-                }
-                Payload::ComponentImportSection(section) => {
-                    for import in section {
-                        let import = import.map_err(|e| invalid(&e))?;
-                        if matches!(import.ty, wasmparser::ComponentTypeRef::Component(_)) {
-                            return Err(unknown());
-                        }
-                        if depth == 1 {
-                            walk.imports.push(import.name.name.to_owned());
-                        }
-                    }
-                }
-                Payload::ComponentExportSection(section) => {
-                    for export in section {
-                        let export = export.map_err(|e| invalid(&e))?;
-                        if export.kind == ComponentExternalKind::Component {
-                            let amount = scope.components.get(export.index as usize).copied().ok_or_else(unknown)?;
-                            scope.components.push(amount);
-                        }
-                        if depth == 1 {
-                            walk.exports.push(export.name.name.to_owned());
-                        }
-                    }
-                }
-                _ => {}
+                (payload, None) => walk.section(&mut scopes, payload)?,
+                (_, Some(_)) => {}
             }
         }
         Ok(walk)
     }
+
+    /// A section of the innermost component.
+    fn section(&mut self, scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), PluginError> {
+        let depth = scopes.len();
+        let (scope, outer) = scopes.split_last_mut().ok_or_else(unknown)?;
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    if let CoreInstance::Instantiate { module_index, .. } = instance.map_err(|e| invalid(&e))? {
+                        let module = scope.modules.get(module_index as usize).copied().ok_or_else(unknown)?;
+                        scope.amount.add(Amount { instances: 1, memory_bytes: module });
+                    }
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section {
+                    if let ComponentInstance::Instantiate { component_index, .. } = instance.map_err(|e| invalid(&e))? {
+                        let inner = scope.components.get(component_index as usize).copied().ok_or_else(unknown)?;
+                        scope.amount.add(inner.and_one());
+                    }
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    match alias.map_err(|e| invalid(&e))? {
+                        ComponentAlias::Outer { kind, count, index } => {
+                            let at = depth.checked_sub(1 + count as usize).ok_or_else(unknown)?;
+                            let from = outer.get(at).unwrap_or(scope);
+                            let index = index as usize;
+                            match kind {
+                                ComponentOuterAliasKind::Component => {
+                                    let amount = from.components.get(index).copied().ok_or_else(unknown)?;
+                                    scope.components.push(amount);
+                                }
+                                ComponentOuterAliasKind::CoreModule => {
+                                    let bytes = from.modules.get(index).copied().ok_or_else(unknown)?;
+                                    scope.modules.push(bytes);
+                                }
+                                _ => {}
+                            }
+                        }
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+                            return Err(unknown());
+                        }
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
+                            // One of those that came before.
+                            scope.modules.push(self.module_bytes_max);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.map_err(|e| invalid(&e))?;
+                    match import.ty {
+                        wasmparser::ComponentTypeRef::Component(_) => return Err(unknown()),
+                        wasmparser::ComponentTypeRef::Module(_) => scope.modules.push(self.module_bytes_max),
+                        _ => {}
+                    }
+                    if depth == 1 {
+                        self.imports.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(|e| invalid(&e))?;
+                    let index = export.index as usize;
+                    match export.kind {
+                        ComponentExternalKind::Component => {
+                            let amount = scope.components.get(index).copied().ok_or_else(unknown)?;
+                            scope.components.push(amount);
+                        }
+                        ComponentExternalKind::Module => {
+                            let bytes = scope.modules.get(index).copied().ok_or_else(unknown)?;
+                            scope.modules.push(bytes);
+                        }
+                        _ => {}
+                    }
+                    if depth == 1 {
+                        self.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that the memories of a module begin with.
+fn memory(section: wasmparser::MemorySectionReader<'_>) -> Result<u64, PluginError> {
+    const PAGE_SIZE_LOG2: u32 = 16;
+    let mut bytes = 0_u64;
+    for memory in section {
+        let memory = memory.map_err(|e| invalid(&e))?;
+        let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_SIZE_LOG2)).unwrap_or(u64::MAX);
+        bytes = bytes.saturating_add(memory.initial.saturating_mul(page));
+    }
+    Ok(bytes)
 }
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> PluginError {
@@ -250,4 +366,59 @@ fn invalid(error: &wasmparser::BinaryReaderError) -> PluginError {
 
 fn unknown() -> PluginError {
     PluginError::Invalid { cause: "it instantiates components whose size is not known beforehand".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn walk(wat: &str) -> (u64, u64) {
+        let Amount { instances, memory_bytes } = Walk::over(&wat::parse_str(wat).unwrap()).unwrap().amount;
+        (instances, memory_bytes)
+    }
+
+    /// Law: what a component amounts to is known before it is compiled, however it is nested.
+    #[test]
+    fn instances_and_memories_are_counted_as_often_as_they_are_made() {
+        assert_eq!(walk("(component (core module (memory 16)))"), (0, 0), "what is not instantiated takes nothing");
+        assert_eq!(
+            walk(
+                "(component (core module $m (memory 16)) (core instance (instantiate $m)) (core instance (instantiate $m)))"
+            ),
+            (2, 2 * MIB)
+        );
+        let nested = "(component $a (core module $m (memory 32)) (core instance (instantiate $m)))";
+        assert_eq!(
+            walk(&format!("(component {nested} (instance (instantiate $a)) (instance (instantiate $a)))")),
+            (4, 4 * MIB)
+        );
+        let outer = "(component (core module $m (memory 16)) (component $a (alias outer 1 $m (core module $n)) \
+            (core instance (instantiate $n))) (instance (instantiate $a)))";
+        assert_eq!(walk(outer), (2, MIB));
+        let exported = "(component (core module $s) (core module $m (memory 16)) \
+            (component $a (core module $m (memory 16)) (export \"m\" (core module $m))) \
+            (instance $i (instantiate $a)) (alias export $i \"m\" (core module $x)) (core instance (instantiate $x)) \
+            (core instance (instantiate $s)))";
+        assert_eq!(walk(exported), (3, MIB));
+        assert_eq!(walk("(component (core module $m (memory i64 1)) (core instance (instantiate $m)))"), (1, 64 << 10));
+    }
+
+    /// Law: no panic on outside input: what is not valid ends the walk or the validation after it.
+    #[test]
+    fn a_component_that_was_altered_anywhere_is_read_or_refused() {
+        let wat = "(component (core module $m (memory 16)) (component $a (alias outer 1 $m (core module $n)) \
+            (core instance (instantiate $n)) (export \"m\" (core module $n))) (instance $i (instantiate $a)) \
+            (alias export $i \"m\" (core module $x)) (core instance (instantiate $x)))";
+        let bytes = wat::parse_str(wat).unwrap();
+        for at in 0..bytes.len() {
+            drop(inspect(&bytes[..at]));
+            for byte in [0, 1, 2, 0x7F, 0x80, 0xFF] {
+                let mut altered = bytes.clone();
+                altered[at] = byte;
+                drop(inspect(&altered));
+            }
+        }
+    }
 }

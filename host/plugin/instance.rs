@@ -172,6 +172,16 @@ impl Instance {
         Ok(self.end(result)?.map(convert::payload))
     }
 
+    /// The effects of `open`, if they are wanted apart from those of the first batch.
+    pub fn take_effects_of_open(&mut self) -> Effects {
+        std::mem::take(&mut self.store.data_mut().effects)
+    }
+
+    /// Linear memory it has now, in bytes, over all its memories.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes()
+    }
+
     fn begin(&mut self, call: Call, now_ms: u64, seed: u64) {
         let state = self.store.data_mut();
         state.clock.set(now_ms, seed);

@@ -63,8 +63,12 @@ impl Lane {
     }
 }
 
-/// Gives the calling thread the policy `SCHED_IDLE`. Everybody may do that; nothing else in the tree can.
-fn yield_to_everybody() -> io::Result<()> {
+/// Gives the calling thread the policy `SCHED_IDLE`, which threads that it starts inherit. Everybody may do that; nothing else in the
+/// tree can.
+///
+/// # Errors
+/// If the system refuses it.
+pub fn yield_to_everybody() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     #[expect(unsafe_code, reason = "no safe crate sets a thread's scheduling policy")]
     // SAFETY: the call reads the structure, which lives longer than it does, and changes nothing but the policy of this thread.

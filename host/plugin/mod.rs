@@ -22,12 +22,14 @@ mod native;
 pub mod record;
 mod router;
 mod state;
+pub mod trial;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::Engine;
+use wasmtime::component::Component;
 
 use crate::limits::{MountLimits, NodeLimits};
 use crate::plugin::bindings::PluginPre;
@@ -41,6 +43,7 @@ pub use crate::plugin::effects::{Effects, Timer};
 pub use crate::plugin::engine::{TICK, mappings_needed};
 pub use crate::plugin::fault::Fault;
 pub use crate::plugin::instance::{Instance, Opening};
+pub use crate::plugin::lane::yield_to_everybody;
 pub use crate::plugin::record::{Playback, Reads, Recorder};
 pub use crate::plugin::router::{Router, Routing};
 pub use crate::plugin::state::{Channel, ReadFuture, Stats};
@@ -87,12 +90,32 @@ impl Runtime {
         }
         inspect::inspect(component)?.check_grants(grants)?;
         let compiled = self.artifacts.load(&self.engine, component, &self.limits)?;
-        let linker = imports::linker(&self.engine, grants)?;
-        let pre = linker
-            .instantiate_pre(&compiled)
-            .and_then(PluginPre::new)
-            .map_err(|e| PluginError::Contract { cause: format!("{e:#}") })?;
-        Ok(Plugin { name: name.to_owned(), digest: Digest::of(component), pre, lane: Arc::clone(&self.lane) })
+        Plugin::link(name, Digest::of(component), &compiled, grants, &self.lane)
+    }
+
+    /// Loads a plugin whose code is kept, without its component: it was vetted, and its code [adopted](Self::adopt). Blocks for as long
+    /// as reading the code takes.
+    ///
+    /// # Errors
+    /// [`PluginError::NotCompiled`] if its code is not there, as after an update of the engine: then it has to be compiled again.
+    /// Others like [`Runtime::load`].
+    pub fn load_vetted(
+        &self,
+        name: &str,
+        digest: Digest,
+        grants: &BTreeSet<Capability>,
+    ) -> Result<Plugin, PluginError> {
+        let compiled = self.artifacts.load_kept(&self.engine, digest)?;
+        Plugin::link(name, digest, &compiled, grants, &self.lane)
+    }
+
+    /// Keeps the code that [a worker](compile::compile_file) made of a component, for [`Runtime::load_vetted`]. Blocks for as long as
+    /// copying takes.
+    ///
+    /// # Errors
+    /// If the code is too large, or the folder cannot be written.
+    pub fn adopt(&self, digest: Digest, code: &Path) -> Result<(), PluginError> {
+        self.artifacts.adopt(&self.engine, digest, code)
     }
 
     /// Reads a component from a file and loads it.
@@ -107,6 +130,21 @@ impl Runtime {
 }
 
 impl Plugin {
+    fn link(
+        name: &str,
+        digest: Digest,
+        compiled: &Component,
+        grants: &BTreeSet<Capability>,
+        lane: &Arc<Lane>,
+    ) -> Result<Self, PluginError> {
+        let linker = imports::linker(compiled.engine(), grants)?;
+        let pre = linker
+            .instantiate_pre(compiled)
+            .and_then(PluginPre::new)
+            .map_err(|e| PluginError::Contract { cause: format!("{e:#}") })?;
+        Ok(Self { name: name.to_owned(), digest, pre, lane: Arc::clone(lane) })
+    }
+
     /// The name it is configured under.
     pub fn name(&self) -> &str {
         &self.name
@@ -206,6 +244,18 @@ pub enum PluginError {
     Compile {
         /// Why.
         cause: String,
+    },
+    /// Needs more than an instance may have.
+    #[error("the component needs more than an instance may have: {cause}")]
+    DoesNotFit {
+        /// What.
+        cause: String,
+    },
+    /// There is no compiled code of it here.
+    #[error("the component {digest} is not compiled for this host; have it vetted again")]
+    NotCompiled {
+        /// Which.
+        digest: Digest,
     },
     /// The file cannot be read.
     #[error("the plugin file {} cannot be read: {cause}", path.display())]

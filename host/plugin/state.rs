@@ -146,6 +146,11 @@ impl State {
         answer
     }
 
+    /// Linear memory, over all memories.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Counts one effect of this many bytes.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
         self.effects.charge(bytes, &self.limits)

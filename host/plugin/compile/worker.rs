@@ -1,8 +1,8 @@
 //! Compiling in a process of its own with hard limits on memory and time, because a small component can take minutes and
 //! gigabytes to compile. Both sides are here: the broker's, which starts the worker, feeds it, and outlives it whatever it
-//! does; and the worker's own, a subcommand of the broker's program.
+//! does; and the worker's own, a subcommand of the broker's program. It only gets the time that nobody else wants.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,8 +13,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use crate::limits::NodeLimits;
-use crate::plugin::{PluginError, engine};
+use crate::limits::{COMPILED_BYTES_MAX, NodeLimits};
+use crate::plugin::{PluginError, engine, lane};
 
 /// The subcommand of the broker's own program that compiles.
 pub const COMMAND: &str = "compile-worker";
@@ -24,6 +24,25 @@ const WORDS_BYTES_MAX: u64 = 2_000;
 /// Compiles a component with a worker: the component on its standard input, its words on standard error, the code in the
 /// file `out`. Its environment is empty. Blocks until the worker is gone; not for threads that run tasks.
 pub(super) fn compile(component: &[u8], out: &Path, limits: &NodeLimits) -> Result<(), PluginError> {
+    let mut command = command(out, limits)?;
+    command.stdin(Stdio::piped());
+    // A runtime of its own: this is called on threads that have none, and once per component.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| failed(format!("the worker cannot be waited for: {e}")))?;
+    runtime.block_on(run(command, component, limits.compile_wall_s_max))
+}
+
+/// The same for a component in a file, of which this process reads nothing. Dropped on the way, it leaves no worker behind.
+///
+/// # Errors
+/// If the worker fails or is stopped at a limit.
+pub async fn compile_file(component: File, out: &Path, limits: &NodeLimits) -> Result<(), PluginError> {
+    let mut command = command(out, limits)?;
+    command.stdin(component);
+    run(command, &[], limits.compile_wall_s_max).await
+}
+
+fn command(out: &Path, limits: &NodeLimits) -> Result<Command, PluginError> {
     let program = std::env::current_exe().map_err(|e| failed(format!("the worker cannot be found: {e}")))?;
     let mut command = Command::new(program);
     command
@@ -35,15 +54,12 @@ pub(super) fn compile(component: &[u8], out: &Path, limits: &NodeLimits) -> Resu
         .arg("--cpu-s")
         .arg(limits.compile_cpu_s_max.to_string())
         .env_clear();
-    // A runtime of its own: this is called on threads that have none, and once per component.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| failed(format!("the worker cannot be waited for: {e}")))?;
-    runtime.block_on(run(command, component, limits.compile_wall_s_max))
+    Ok(command)
 }
 
 /// Runs a worker to its end, at most for so long; it is gone when this returns.
 async fn run(mut command: Command, component: &[u8], wall_s_max: u64) -> Result<(), PluginError> {
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|e| failed(format!("the worker cannot be started: {e}")))?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     // A worker that ends before it has read everything says why on standard error: that counts, not the broken pipe.
@@ -81,17 +97,32 @@ async fn run(mut command: Command, component: &[u8], wall_s_max: u64) -> Result<
 /// The worker's side: limits itself, reads a component from standard input, writes its compiled form.
 ///
 /// # Errors
-/// If the component does not compile. Over a limit the process dies.
+/// If the component does not compile, or to more than [`COMPILED_BYTES_MAX`]. Over a limit the process dies.
 pub fn work(out: &Path, memory_bytes: u64, cpu_s: u64) -> Result<(), PluginError> {
+    // Before there are other threads: they inherit it. Without it compiling only takes time from others.
+    drop(lane::yield_to_everybody());
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    for (resource, bytes) in [(Resource::As, memory_bytes), (Resource::Cpu, cpu_s), (Resource::Core, 0)] {
-        setrlimit(resource, limit(bytes)).map_err(|e| failed(format!("a limit cannot be set: {e}")))?;
+    let set = |resource, to| setrlimit(resource, limit(to)).map_err(|e| failed(format!("a limit cannot be set: {e}")));
+    for (resource, to) in [
+        (Resource::As, memory_bytes),
+        (Resource::Cpu, cpu_s),
+        (Resource::Core, 0),
+        (Resource::Fsize, COMPILED_BYTES_MAX),
+    ] {
+        set(resource, to)?;
     }
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
+    let unwritten = |e: io::Error| failed(format!("the code cannot be written: {e}"));
+    let mut file = file.map_err(unwritten)?;
+    // From here on it can open nothing: no file, no socket.
+    set(Resource::Nofile, 0)?;
     let mut component = Vec::new();
     io::stdin().read_to_end(&mut component).map_err(|e| failed(e.to_string()))?;
     let code = engine::for_compiling()?.precompile_component(&component).map_err(|e| failed(format!("{e:#}")))?;
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
-    file.and_then(|mut file| file.write_all(&code)).map_err(|e| failed(format!("the code cannot be written: {e}")))
+    if code.len() as u64 > COMPILED_BYTES_MAX {
+        return Err(failed(format!("its code has {} bytes; the limit is {COMPILED_BYTES_MAX}", code.len())));
+    }
+    file.write_all(&code).map_err(unwritten)
 }
 
 fn failed(cause: String) -> PluginError {
@@ -126,6 +157,7 @@ mod tests {
         async fn run(&self, script: &str, wall_s_max: u64) -> String {
             let mut command = Command::new("/bin/sh");
             command.arg("-c").arg(format!("echo $$ > {}; {script}", self.pid_file().display()));
+            command.stdin(Stdio::piped());
             match run(command, LARGE, wall_s_max).await {
                 Ok(()) => "success".to_owned(),
                 Err(PluginError::Compile { cause }) => cause,
