@@ -81,12 +81,34 @@ pub const MANIFEST_BYTES_MAX: usize = 16 << 10;
 pub const MANIFEST_VERSION_BYTES_MAX: usize = 64;
 /// What a scratch channel, in which plugins are tried out, keeps of state and log, in bytes.
 pub const SCRATCH_BYTES_MAX: u64 = 256 << 20;
+/// Messages that a plugin is sent in its conformance run.
+pub const CONFORMANCE_MESSAGES: u32 = 1_000;
+/// Processor time of a conformance run, in milliseconds.
+pub const CONFORMANCE_CPU_MS_MAX: u64 = 60_000;
 /// Most schemas of saved state a manifest may say its plugin takes over.
 pub const SCHEMAS_ACCEPTED_MAX: usize = 64;
 
 /// What is kept of the answers that one call into a plugin reads, for tapes and shadows, in bytes. Further ones are missing from the
 /// record: a shadow asks the channel itself, a replay counts them.
 pub const RECORDED_READS_BYTES_MAX: usize = 8 << 20;
+/// Largest tape, in bytes, unless the recording asks for less.
+pub const TAPE_BYTES_MAX: u64 = 256 << 20;
+/// Longest time a tape covers, in milliseconds (7 days), unless the recording asks for less.
+pub const TAPE_AGE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Longest line of a tape that is read, in bytes: one call with all it saw and did.
+pub const TAPE_LINE_BYTES_MAX: u64 = 128 << 20;
+/// What a tape keeps of what one effect carries, in bytes; of more, it has length and digest.
+pub const TAPE_ENTRY_BYTES_MAX: usize = 64 << 10;
+/// Calls that wait to be written to tapes, of all channels; then the tape of the next one ends.
+pub const TAPE_QUEUE_LINES_MAX: usize = 4_096;
+/// The same in bytes.
+pub const TAPE_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// JSON pointers that a tape is redacted by.
+pub const REDACTION_POINTERS_MAX: usize = 64;
+/// Longest of them, in bytes.
+pub const REDACTION_POINTER_BYTES_MAX: usize = 512;
+/// Differences that a replay keeps; it counts the others.
+pub const REPLAY_DIFFERENCES_MAX: usize = 1_000;
 /// Channels that change to another version of their plugin at the same time: each has two instances for a moment.
 pub const SWAPS_MAX: usize = 64;
 /// Channels beside whose version another one runs for comparison (`shadow`), at the same time; further ones run without.

@@ -22,6 +22,7 @@ mod native;
 pub mod record;
 mod router;
 mod state;
+pub mod tape;
 pub mod trial;
 
 use std::collections::BTreeSet;

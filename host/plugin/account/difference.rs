@@ -51,11 +51,18 @@ impl Difference {
 
     /// The sentence for people, with what the event was: "event 3 (message from ann): broadcast to all: old …, new …".
     pub fn told(&self, batch: Option<&Batch>) -> String {
-        let cause = self.event.map(|index| {
-            let event = batch.and_then(|batch| batch.events.get(index as usize)).map(cause);
-            event.map_or_else(|| format!("event {index}: "), |event| format!("event {index} ({event}): "))
-        });
-        format!("{}{}", cause.unwrap_or_default(), self.change())
+        let event = self.event.and_then(|index| batch?.events.get(index as usize));
+        self.told_with(&event.map(cause).unwrap_or_default())
+    }
+
+    /// The same for who knows what the event was.
+    pub fn told_with(&self, cause: &str) -> String {
+        let event = match self.event {
+            Some(index) if cause.is_empty() => format!("event {index}: "),
+            Some(index) => format!("event {index} ({cause}): "),
+            None => String::new(),
+        };
+        format!("{event}{}", self.change())
     }
 
     fn change(&self) -> String {

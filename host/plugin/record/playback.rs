@@ -11,6 +11,7 @@ use crate::plugin::content::{Cell, Content, Known};
 use crate::plugin::fault::Fault;
 use crate::plugin::record::{Answer, Given, Question, Read, Reads};
 use crate::plugin::state::{Channel, ReadFuture, Stats};
+use crate::plugin::tape::Redaction;
 use crate::protocol::event::MemberId;
 use crate::protocol::identity::Identity;
 use crate::protocol::sql::{Rows, SqlError, Value};
@@ -23,6 +24,8 @@ const OFFSET_MAX: u64 = 1 << 62;
 pub struct Playback {
     tape: Mutex<HashMap<Question, Position>>,
     beyond: Option<Arc<dyn Channel>>,
+    /// What was taken out of the questions before they were written down.
+    redaction: Redaction,
     unrecorded: AtomicU32,
 }
 
@@ -48,9 +51,18 @@ impl Position {
 impl Playback {
     /// Answers from the reads of one call.
     pub fn new(reads: Reads, beyond: Option<Arc<dyn Channel>>) -> Arc<Self> {
+        Self::with(reads, beyond, Redaction::default())
+    }
+
+    /// The same for reads from which something was taken out.
+    pub fn redacted(reads: Reads, redaction: Redaction) -> Arc<Self> {
+        Self::with(reads, None, redaction)
+    }
+
+    fn with(reads: Reads, beyond: Option<Arc<dyn Channel>>, redaction: Redaction) -> Arc<Self> {
         let position = |read: Read| (read.ask, Position { given: read.given.into_iter().peekable(), last: None });
         let tape = reads.0.into_iter().map(position).collect();
-        Arc::new(Self { tape: Mutex::new(tape), beyond, unrecorded: AtomicU32::new(0) })
+        Arc::new(Self { tape: Mutex::new(tape), beyond, redaction, unrecorded: AtomicU32::new(0) })
     }
 
     /// How many questions had no answer written down.
@@ -163,10 +175,11 @@ impl Channel for Playback {
     }
 
     fn query<'a>(&'a self, statement: &'a str, parameters: Vec<Value>) -> ReadFuture<'a, Result<Rows, SqlError>> {
-        let question = Question::Query {
+        let mut question = Question::Query {
             statement: statement.to_owned(),
             parameters: parameters.iter().map(Cell::from).collect(),
         };
+        self.redaction.question(&mut question);
         let result = match (self.next(&question), self.beyond()) {
             (Some(Answer::Rows(table)), _) => Ok(Ok(Rows::from(table))),
             (Some(Answer::Refused(error)), _) => Ok(Err(error)),
