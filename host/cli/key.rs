@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::{ConfigArgs, Failure};
 use crate::config::Environment;
+use crate::limits::CATALOG_ROWS_MAX;
 use crate::protocol::name::check_part;
+use crate::store::catalog::{AuditEntry, Change};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{ApiKey, Store};
 use crate::telemetry::wall_ms;
@@ -73,6 +75,19 @@ async fn open(config: ConfigArgs, environment: &Environment) -> Result<SqliteSto
     SqliteStore::open(&config.data_dir.join("hotbay.db")).await.map_err(Failure::other)
 }
 
+/// Whoever may write to the data folder did this; nobody else can say who that is.
+fn audited(action: &str, tenant: &str, name: &str) -> AuditEntry {
+    AuditEntry {
+        at_ms: wall_ms(),
+        actor: "hotbay key".to_owned(),
+        tenant: tenant.to_owned(),
+        action: action.to_owned(),
+        subject: format!("key/{name}"),
+        reason: None,
+        detail: "{}".to_owned(),
+    }
+}
+
 impl Create {
     async fn run(self, environment: &Environment) -> Result<(), Failure> {
         let Which { name, tenant } = self.which;
@@ -83,9 +98,17 @@ impl Create {
         rand::rng().fill_bytes(&mut secret);
         let secret = format!("hb_{}", hex::encode(secret));
         let hash = Sha256::digest(secret.as_bytes()).into();
-        let key = ApiKey { tenant, name, hash, created_ms: wall_ms() };
-        store.insert_key(&key).await.map_err(Failure::other)?;
+        let audit = audited("key.create", &tenant, &name);
+        let key = ApiKey { tenant, name, hash, created_ms: wall_ms(), operator: false };
+        let taken = format!(
+            "the tenant {:?} has a key {:?} already; revoke it first, or take another name",
+            key.tenant, key.name
+        );
+        let made = store.catalog().change(vec![Change::InsertKey(key)], Some(audit)).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
+        if made.is_none() {
+            return Err(Failure::other(taken));
+        }
         println!("{secret}");
         Ok(())
     }
@@ -94,8 +117,16 @@ impl Create {
 impl List {
     async fn run(self, environment: &Environment) -> Result<(), Failure> {
         let store = open(self.config, environment).await?;
-        for key in store.list_keys().await.map_err(Failure::other)? {
-            println!("{}\t{}\tcreated_ms {}", key.tenant, key.name, key.created_ms);
+        let mut after = None;
+        loop {
+            let page = store.catalog().keys(None, after.as_ref(), CATALOG_ROWS_MAX).await.map_err(Failure::other)?;
+            for key in page.rows {
+                println!("{}\t{}\tcreated_ms {}", key.tenant, key.name, key.created_ms);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
         store.close().await.map_err(Failure::other)
     }
@@ -105,8 +136,14 @@ impl Revoke {
     async fn run(self, environment: &Environment) -> Result<(), Failure> {
         let Which { name, tenant } = self.which;
         let store = open(self.config, environment).await?;
-        let revoked = store.revoke_key(&tenant, &name).await.map_err(Failure::other)?;
+        let revoke = Change::RevokeKey { tenant: tenant.clone(), name: name.clone() };
+        let audit = audited("key.revoke", &tenant, &name);
+        let revoked = store.catalog().change(vec![revoke], Some(audit)).await.map_err(Failure::other)?;
         store.close().await.map_err(Failure::other)?;
-        if revoked { Ok(()) } else { Err(Failure::other(format!("the tenant {tenant:?} has no key {name:?}"))) }
+        if revoked.is_some() {
+            Ok(())
+        } else {
+            Err(Failure::other(format!("the tenant {tenant:?} has no key {name:?}")))
+        }
     }
 }

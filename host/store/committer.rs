@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Acquired, ApiKey, Commit, Committed, Durability, StoreError};
+use super::catalog::{Changed, Changes};
+use super::{Acquired, Commit, Committed, Durability, StoreError};
 use crate::protocol::name::ChannelName;
 use crate::telemetry;
 
@@ -23,12 +24,12 @@ use crate::telemetry;
 const QUEUE_MAX: usize = 1_024;
 /// Requests of one group.
 const GROUP_REQUESTS_MAX: usize = 1_024;
-/// Bytes of commits that may wait or be under way. Only a store that does not come back gets there, and callers that gave up
-/// leave their commits here.
+/// Bytes of commits and changes of the registry that may wait or be under way. Only a store that does not come back gets there, and callers that gave up
+/// leave what they sent here.
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// How long closing waits for writes under way. A thread that hangs in the operating system cannot be stopped, only left.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Bytes of one group's commits; a larger commit makes a group of its own.
+/// Bytes of one group's requests; a larger one makes a group of its own.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Acquires of one group. Their answers carry saved memory, so that this bounds memory, too.
 const GROUP_ACQUIRES_MAX: usize = 64;
@@ -38,7 +39,7 @@ const BUSY_ANSWERS_MAX: usize = 16 * QUEUE_MAX;
 
 /// Writes groups. Implemented once per kind of database.
 pub(super) trait GroupWriter: Send + 'static {
-    /// Writes a group in one transaction, commits first, then acquires, then keys.
+    /// Writes a group in one transaction, commits first, then acquires, then changes of the registry.
     ///
     /// # Errors
     /// Nothing of the group was written, or, if the database failed during its `COMMIT`, nobody knows.
@@ -54,7 +55,7 @@ pub(super) trait GroupWriter: Send + 'static {
 pub(super) struct Group {
     pub(super) commits: Vec<Arc<Commit>>,
     pub(super) acquires: Vec<Acquire>,
-    pub(super) keys: Vec<KeyChange>,
+    pub(super) changes: Vec<Changes>,
     /// Write something even if there is nothing else.
     pub(super) check: bool,
 }
@@ -62,7 +63,7 @@ pub(super) struct Group {
 impl Group {
     /// Whether the group must be on disk before it is answered.
     pub(super) fn fsync(&self) -> bool {
-        !(self.acquires.is_empty() && self.keys.is_empty() && !self.check)
+        !(self.acquires.is_empty() && self.changes.is_empty() && !self.check)
             || self.commits.iter().any(|commit| commit.durability == Durability::Fsync)
     }
 }
@@ -74,19 +75,13 @@ pub(super) struct Acquire {
     pub(super) owner: String,
 }
 
-/// A change of the API keys. Answered with whether there was something to change.
-#[derive(Debug, Clone)]
-pub(super) enum KeyChange {
-    Insert(ApiKey),
-    Revoke { tenant: String, name: String },
-}
-
 /// The answers to a [`Group`], in its order.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) commits: Vec<Result<Committed, StoreError>>,
     pub(super) acquires: Vec<Acquired>,
-    pub(super) keys: Vec<bool>,
+    /// None where a condition did not hold.
+    pub(super) changes: Vec<Option<Changed>>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -94,7 +89,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 enum Request {
     Commit(Arc<Commit>, Waiting, Reply<Committed>),
     Acquire(Acquire, Reply<Acquired>),
-    Key(KeyChange, Reply<bool>),
+    Change(Box<Changes>, Waiting, Reply<Option<Changed>>),
     Check(Reply<()>),
     Close(Reply<()>),
 }
@@ -102,7 +97,7 @@ enum Request {
 impl Request {
     fn bytes(&self) -> usize {
         match self {
-            Self::Commit(commit, ..) => commit.writes.bytes(),
+            Self::Commit(_, waiting, _) | Self::Change(_, waiting, _) => waiting.bytes,
             _ => 0,
         }
     }
@@ -112,13 +107,13 @@ impl Request {
         let _gone = match self {
             Self::Commit(.., reply) => reply.send(Err(error)).is_err(),
             Self::Acquire(_, reply) => reply.send(Err(error)).is_err(),
-            Self::Key(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Change(.., reply) => reply.send(Err(error)).is_err(),
             Self::Check(reply) | Self::Close(reply) => reply.send(Err(error)).is_err(),
         };
     }
 }
 
-/// A commit on its way: since when, and its bytes, counted until it is answered.
+/// A commit or a change on its way: since when, and its bytes, counted until it is answered.
 struct Waiting {
     since: Instant,
     bytes: usize,
@@ -135,20 +130,14 @@ impl Drop for Waiting {
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     requests: mpsc::Sender<Request>,
-    /// Bytes of the commits on their way.
+    /// Bytes of the commits and changes on their way.
     bytes: Arc<AtomicUsize>,
     closing: Arc<AtomicBool>,
 }
 
 impl Queue {
     pub(super) async fn commit(&self, commit: Arc<Commit>) -> Result<Committed, StoreError> {
-        let bytes = commit.writes.bytes();
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let waiting = Waiting { since: Instant::now(), bytes, total: Arc::clone(&self.bytes) };
-        if before + bytes > QUEUE_BYTES_MAX && before > 0 {
-            let detail = format!("{before} bytes wait to be written; the disk does not answer, or not fast enough");
-            return Err(StoreError::Io { detail });
-        }
+        let waiting = self.count(commit.writes.bytes())?;
         self.ask(|reply| Request::Commit(commit, waiting, reply)).await
     }
 
@@ -156,8 +145,10 @@ impl Queue {
         self.ask(|reply| Request::Acquire(acquire, reply)).await
     }
 
-    pub(super) async fn change_key(&self, change: KeyChange) -> Result<bool, StoreError> {
-        self.ask(|reply| Request::Key(change, reply)).await
+    pub(super) async fn change(&self, changes: Changes) -> Result<Option<Changed>, StoreError> {
+        changes.check()?;
+        let waiting = self.count(changes.bytes())?;
+        self.ask(|reply| Request::Change(Box::new(changes), waiting, reply)).await
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {
@@ -174,6 +165,17 @@ impl Queue {
                 Err(StoreError::Io { detail })
             }
         }
+    }
+
+    /// Counts bytes as waiting, if they may.
+    fn count(&self, bytes: usize) -> Result<Waiting, StoreError> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting { since: Instant::now(), bytes, total: Arc::clone(&self.bytes) };
+        if before + bytes > QUEUE_BYTES_MAX && before > 0 {
+            let detail = format!("{before} bytes wait to be written; the disk does not answer, or not fast enough");
+            return Err(StoreError::Io { detail });
+        }
+        Ok(waiting)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
@@ -317,9 +319,9 @@ impl Gathered {
                 self.group.acquires.push(acquire);
                 self.callers.acquires.push_back(reply);
             }
-            Request::Key(change, reply) => {
-                self.group.keys.push(change);
-                self.callers.keys.push_back(reply);
+            Request::Change(changes, waiting, reply) => {
+                self.group.changes.push(*changes);
+                self.callers.changes.push_back((waiting, reply));
             }
             Request::Check(reply) | Request::Close(reply) => {
                 self.group.check = true;
@@ -337,13 +339,13 @@ impl Gathered {
 struct Callers {
     commits: VecDeque<(Waiting, Reply<Committed>)>,
     acquires: VecDeque<Reply<Acquired>>,
-    keys: VecDeque<Reply<bool>>,
+    changes: VecDeque<(Waiting, Reply<Option<Changed>>)>,
     checks: Vec<Reply<()>>,
 }
 
 impl Callers {
     fn len(&self) -> usize {
-        self.commits.len() + self.acquires.len() + self.keys.len() + self.checks.len()
+        self.commits.len() + self.acquires.len() + self.changes.len() + self.checks.len()
     }
 
     fn answer(&mut self, written: Written) {
@@ -358,7 +360,7 @@ impl Callers {
         for (reply, acquired) in self.acquires.drain(..).zip(written.acquires) {
             let _gone = reply.send(Ok(acquired)).is_err();
         }
-        for (reply, changed) in self.keys.drain(..).zip(written.keys) {
+        for ((_, reply), changed) in self.changes.drain(..).zip(written.changes) {
             let _gone = reply.send(Ok(changed)).is_err();
         }
         for reply in self.checks.drain(..) {
@@ -373,7 +375,7 @@ impl Callers {
         for reply in self.acquires.drain(..) {
             let _gone = reply.send(Err(error.clone())).is_err();
         }
-        for reply in self.keys.drain(..) {
+        for (_, reply) in self.changes.drain(..) {
             let _gone = reply.send(Err(error.clone())).is_err();
         }
         for reply in self.checks.drain(..) {
@@ -390,13 +392,13 @@ impl Callers {
             let callers = Self { acquires: [caller].into(), ..Self::default() };
             (Group { acquires: vec![acquire], ..Group::default() }, callers)
         });
-        let keys = group.keys.into_iter().zip(self.keys.drain(..)).map(|(key, caller)| {
-            (Group { keys: vec![key], ..Group::default() }, Self { keys: [caller].into(), ..Self::default() })
+        let changes = group.changes.into_iter().zip(self.changes.drain(..)).map(|(changes, caller)| {
+            (Group { changes: vec![changes], ..Group::default() }, Self { changes: [caller].into(), ..Self::default() })
         });
         let checks = self.checks.drain(..).map(|caller| {
             (Group { check: true, ..Group::default() }, Self { checks: vec![caller], ..Self::default() })
         });
-        commits.chain(acquires).chain(keys).chain(checks).collect()
+        commits.chain(acquires).chain(changes).chain(checks).collect()
     }
 }
 

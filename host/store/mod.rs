@@ -1,10 +1,11 @@
-//! What survives: channels with their state, log and timers, API keys, and answers kept for retries.
+//! What survives: channels with their state, log and timers, answers kept for retries, API keys, and the registry ([`catalog`]).
 //!
 //! [`Store`] is the one door to it. SQLite ([`sqlite`]) is embedded and the default. Writes of a channel go through
 //! [`Store::commit`], which groups the batches of many channels into one transaction; nothing a batch did is shown to
 //! anybody before its commit has come back. Every commit carries the channel's fence, its epoch and
 //! sequence number, and is refused if another home has taken the channel since.
 
+pub mod catalog;
 mod committer;
 mod lock;
 pub mod sqlite;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
 
+pub use crate::store::catalog::Catalog;
 pub use crate::store::lock::{DataLock, DataLockError};
 
 /// A future that a [`Store`] returns; boxed because stores are chosen at run time.
@@ -75,14 +77,11 @@ pub trait Store: Send + Sync + 'static {
         now_ms: u64,
     ) -> StoreFuture<'a, Option<Bytes>>;
 
-    /// Stores a new API key by the hash of its secret. `Constraint` if the tenant has a key of this name.
-    fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()>;
-    /// The API key with this hash, unless it was revoked.
+    /// The API key with this hash, unless it was revoked. Keys come and go by [`Catalog::change`].
     fn find_key<'a>(&'a self, hash: &'a [u8; 32]) -> StoreFuture<'a, Option<ApiKey>>;
-    /// All API keys that were not revoked, by tenant and name.
-    fn list_keys(&self) -> StoreFuture<'_, Vec<ApiKey>>;
-    /// Revokes a key by tenant and name. False if there is none.
-    fn revoke_key<'a>(&'a self, tenant: &'a str, name: &'a str) -> StoreFuture<'a, bool>;
+
+    /// Tenants, keys, plugins and all that the registry keeps.
+    fn catalog(&self) -> &dyn Catalog;
 
     /// Whether writes work right now: tries one. For `/readyz`.
     fn check(&self) -> StoreFuture<'_, ()>;
@@ -260,6 +259,8 @@ pub struct ApiKey {
     pub hash: [u8; 32],
     /// In milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// Whether it may administer the broker.
+    pub operator: bool,
 }
 
 /// The direction of a scan.

@@ -117,6 +117,7 @@ CREATE TABLE audit (
 CREATE INDEX audit_at ON audit (at_ms);
 CREATE INDEX audit_tenant ON audit (tenant, at_ms);
 CREATE INDEX audit_subject ON audit (subject, at_ms);
+CREATE INDEX audit_tenant_subject ON audit (tenant, subject, at_ms);
 
 -- Recordings of channels. Their bytes are files.
 CREATE TABLE tape (
@@ -133,5 +134,5 @@ CREATE TABLE tape (
 ) STRICT;
 
 CREATE INDEX tape_tenant ON tape (tenant);
-CREATE INDEX tape_channel ON tape (tenant, channel);
+CREATE INDEX tape_channel ON tape (channel);
 CREATE INDEX tape_mount ON tape (mount);

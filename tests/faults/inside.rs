@@ -17,7 +17,8 @@ use hotbay::protocol::name::{ChannelName, ChannelPattern};
 use hotbay::protocol::overlay::Page;
 use hotbay::store::sqlite::SqliteStore;
 use hotbay::store::{
-    Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, Durability, LogEntry, Order, Store, StoreFuture,
+    Acquired, ApiKey, Catalog, ChannelKey, Commit, Committed, DueMark, DuePage, Durability, LogEntry, Order, Store,
+    StoreFuture,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -87,20 +88,12 @@ impl Store for BadStore {
         self.good.answer(channel, sender, key, now_ms)
     }
 
-    fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()> {
-        self.good.insert_key(key)
-    }
-
     fn find_key<'a>(&'a self, hash: &'a [u8; 32]) -> StoreFuture<'a, Option<ApiKey>> {
         self.good.find_key(hash)
     }
 
-    fn list_keys(&self) -> StoreFuture<'_, Vec<ApiKey>> {
-        self.good.list_keys()
-    }
-
-    fn revoke_key<'a>(&'a self, tenant: &'a str, name: &'a str) -> StoreFuture<'a, bool> {
-        self.good.revoke_key(tenant, name)
+    fn catalog(&self) -> &dyn Catalog {
+        self.good.catalog()
     }
 
     fn check(&self) -> StoreFuture<'_, ()> {

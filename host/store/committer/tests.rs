@@ -22,7 +22,8 @@ impl GroupWriter for Notes {
             return Err(StoreError::Constraint { detail: "13".to_owned() });
         }
         let commits = group.commits.iter().map(|commit| Ok(Committed { state_bytes: commit.fence.seq })).collect();
-        Ok(Written { commits, acquires: Vec::new(), keys: group.keys.iter().map(|_| true).collect() })
+        let changes = group.changes.iter().map(|_| Some(Changed::default())).collect();
+        Ok(Written { commits, acquires: Vec::new(), changes })
     }
 
     async fn close(self) {}
@@ -50,20 +51,27 @@ async fn what_waits_is_written_together_in_order() {
 async fn only_the_request_at_fault_is_refused() {
     let notes = Notes::default();
     let queue = start(notes.clone());
-    let revoke = KeyChange::Revoke { tenant: String::new(), name: String::new() };
 
-    let (before, at_fault, after, key, check) = tokio::join!(
+    let (before, at_fault, after, change, check) = tokio::join!(
         queue.commit(commit(12, 1)),
         queue.commit(commit(13, 1)),
         queue.commit(commit(14, 1)),
-        queue.change_key(revoke),
+        queue.change(Changes::default()),
         queue.check(),
     );
 
     assert!(matches!(at_fault, Err(StoreError::Constraint { .. })), "{at_fault:?}");
     assert_eq!((before.unwrap().state_bytes, after.unwrap().state_bytes), (12, 14));
-    assert!(key.unwrap() && check.is_ok());
+    assert!(change.unwrap().is_some() && check.is_ok());
     assert_eq!(*notes.0.lock().unwrap(), [vec![12, 13, 14], vec![12], vec![13], vec![14], vec![], vec![]]);
+}
+
+/// Goal: what the registry is told is on disk before anybody hears of it.
+#[test]
+fn a_change_of_the_registry_makes_its_group_durable() {
+    let commits = vec![commit(1, 1)];
+    assert!(!Group { commits: commits.clone(), ..Group::default() }.fsync());
+    assert!(Group { commits, changes: vec![Changes::default()], ..Group::default() }.fsync());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! in [`plan`]. Reads use a few connections of their own ([`read`]) and never wait for writes. After a failure of the
 //! disk or the file the connections are opened anew ([`database`]), so the store works again when the cause is gone.
 
+mod catalog;
 mod database;
 mod error;
 mod plan;
@@ -21,9 +22,10 @@ use bytes::Bytes;
 use self::database::Database;
 use self::read::Reader;
 use self::write::SqliteWriter;
-use super::committer::{self, Acquire, KeyChange, Queue};
+use super::committer::{self, Acquire, Queue};
 use super::{
-    Acquired, ApiKey, ChannelKey, Commit, Committed, DueMark, DuePage, LogEntry, Order, Store, StoreError, StoreFuture,
+    Acquired, ApiKey, Catalog, ChannelKey, Commit, Committed, DueMark, DuePage, LogEntry, Order, Store, StoreError,
+    StoreFuture,
 };
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
@@ -99,30 +101,12 @@ impl Store for SqliteStore {
         Box::pin(self.reader.answer(channel, sender, key, now_ms))
     }
 
-    fn insert_key<'a>(&'a self, key: &'a ApiKey) -> StoreFuture<'a, ()> {
-        Box::pin(async {
-            if self.queue.change_key(KeyChange::Insert(key.clone())).await? {
-                return Ok(());
-            }
-            let detail = format!(
-                "the tenant {:?} has an API key {:?} already, or another one has its hash",
-                key.tenant, key.name
-            );
-            Err(StoreError::Constraint { detail })
-        })
-    }
-
     fn find_key<'a>(&'a self, hash: &'a [u8; 32]) -> StoreFuture<'a, Option<ApiKey>> {
-        Box::pin(self.reader.find_key(hash))
+        Box::pin(self.key(hash))
     }
 
-    fn list_keys(&self) -> StoreFuture<'_, Vec<ApiKey>> {
-        Box::pin(self.reader.list_keys())
-    }
-
-    fn revoke_key<'a>(&'a self, tenant: &'a str, name: &'a str) -> StoreFuture<'a, bool> {
-        let change = KeyChange::Revoke { tenant: tenant.to_owned(), name: name.to_owned() };
-        Box::pin(self.queue.change_key(change))
+    fn catalog(&self) -> &dyn Catalog {
+        self
     }
 
     fn check(&self) -> StoreFuture<'_, ()> {

@@ -13,7 +13,7 @@ use super::database::Database;
 use crate::limits::{IDEMPOTENCY_WINDOW_MS, READ_BYTES_MAX};
 use crate::protocol::name::ChannelName;
 use crate::protocol::overlay::Page;
-use crate::store::{ApiKey, ChannelKey, DueMark, DuePage, DueTimer, LogEntry, Order, StoreError};
+use crate::store::{ChannelKey, DueMark, DuePage, DueTimer, LogEntry, Order, StoreError};
 use crate::telemetry;
 
 /// Reads from a SQLite file.
@@ -25,7 +25,7 @@ pub(super) struct Reader {
     home: Handle,
 }
 
-type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
+pub(super) type Query = sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 impl Reader {
     /// Reads on the runtime that calls this.
@@ -162,21 +162,7 @@ impl Reader {
         self.one(query, |row| bytes(row, 0)).await
     }
 
-    pub(super) async fn find_key(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, StoreError> {
-        let query =
-            sqlx::query("SELECT tenant, name, hash, created_ms FROM api_key WHERE hash = ? AND revoked_ms IS NULL")
-                .bind(hash.to_vec());
-        self.one(query, api_key).await
-    }
-
-    pub(super) async fn list_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        let query = sqlx::query(
-            "SELECT tenant, name, hash, created_ms FROM api_key WHERE revoked_ms IS NULL ORDER BY tenant, name",
-        );
-        self.all(query, api_key).await
-    }
-
-    async fn one<T: Send + 'static>(
+    pub(super) async fn one<T: Send + 'static>(
         &self,
         query: Query,
         decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
@@ -187,7 +173,7 @@ impl Reader {
         .await
     }
 
-    async fn all<T: Send + 'static>(
+    pub(super) async fn all<T: Send + 'static>(
         &self,
         query: Query,
         decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
@@ -200,7 +186,7 @@ impl Reader {
 
     /// Rows until they are more than [`READ_BYTES_MAX`] together, but at least one if there is one; and whether these are all
     /// rows of the query.
-    async fn bounded<T: Send + 'static>(
+    pub(super) async fn bounded<T: Send + 'static>(
         &self,
         query: Query,
         decode: impl Fn(&SqliteRow) -> Result<T, sqlx::Error> + Send + Sync + 'static,
@@ -268,13 +254,6 @@ fn bytes(row: &SqliteRow, column: usize) -> Result<Bytes, sqlx::Error> {
     row.try_get::<Vec<u8>, _>(column).map(Bytes::from)
 }
 
-fn api_key(row: &SqliteRow) -> Result<ApiKey, sqlx::Error> {
-    let hash: Vec<u8> = row.try_get(2)?;
-    let hash =
-        <[u8; 32]>::try_from(hash).map_err(|_| sqlx::Error::Decode("the hash of an API key is not 32 bytes".into()))?;
-    Ok(ApiKey { tenant: row.try_get(0)?, name: row.try_get(1)?, hash, created_ms: row.try_get(3)? })
-}
-
 /// The first key after all that begin with `prefix`. UTF-8 has no byte 0xff, so the last byte can always grow.
 fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
     match prefix.split_last() {
@@ -284,6 +263,6 @@ fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// SQLite's numbers end at 63 bits, and so does everything it stores.
-fn clamp(number: u64) -> i64 {
+pub(super) fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

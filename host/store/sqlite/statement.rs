@@ -77,10 +77,7 @@ impl RowsStatement {
         for value in rows {
             bind(&mut row, value);
         }
-        match row.error {
-            Some(error) => Err(sqlx::Error::Encode(error)),
-            None => Ok((self.sizes[size].clone(), row.arguments)),
-        }
+        Ok((self.sizes[size].clone(), row.arguments()?))
     }
 }
 
@@ -107,6 +104,13 @@ impl Row {
 
     pub(super) fn blob(&mut self, value: &[u8]) -> &mut Self {
         self.add(value)
+    }
+
+    pub(super) fn arguments(self) -> Result<SqliteArguments, sqlx::Error> {
+        match self.error {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None => Ok(self.arguments),
+        }
     }
 
     fn add<'t>(&mut self, value: impl sqlx::Encode<'t, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>) -> &mut Self {

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
+use super::catalog::{self, digest_if_any};
 use super::database::{Database, Synchronous};
 use super::plan::{ChannelRow, Plan, Saved};
 use super::statement::RowsStatement;
-use crate::store::committer::{Acquire, Group, GroupWriter, KeyChange, Written};
+use crate::store::committer::{Acquire, Group, GroupWriter, Written};
 use crate::store::{Acquired, ChannelKey, Commit, Committed, Fence, StoreError};
 
 /// Old answers deleted by one group that adds some: more than it is likely to add.
@@ -219,7 +220,7 @@ async fn transact(statements: &Statements, writer: &mut Writer, group: &Group) -
     let written = Written {
         commits: commit(statements, connection, &group.commits).await?,
         acquires: acquire(statements, connection, &group.acquires).await?,
-        keys: change_keys(connection, &group.keys).await?,
+        changes: catalog::make(connection, &group.changes).await?,
     };
     if group.check {
         sqlx::query(
@@ -396,11 +397,6 @@ async fn save(connection: &mut SqliteConnection, saved: Saved<'_>) -> Result<(),
     Ok(())
 }
 
-/// A SHA-256 as the database has it.
-fn digest(bytes: &[u8]) -> Result<[u8; 32], sqlx::Error> {
-    bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("a digest has {} bytes, not 32", bytes.len()).into()))
-}
-
 fn checksum(data: &[u8]) -> Vec<u8> {
     Sha256::digest(data)[..CHECKSUM_BYTES].to_vec()
 }
@@ -435,7 +431,7 @@ async fn acquire(
         let fence = Fence { channel: ChannelKey(channel), epoch: row.try_get(3)?, seq: 0 };
         let log = (row.try_get(4)?, row.try_get(5)?);
         let state_bytes = row.try_get(6)?;
-        let version = row.try_get::<Option<&[u8]>, _>(7)?.map(digest).transpose()?;
+        let version = digest_if_any(&row, 7)?;
         found.insert(channel, Acquired { fence, log, state_bytes, saved: None, timers: Vec::new(), version });
     }
     let old: Vec<i64> = before.keys().copied().collect();
@@ -462,27 +458,4 @@ async fn acquire(
     });
     let answers: Option<Vec<Acquired>> = in_order.by_ref().collect();
     answers.ok_or_else(|| sqlx::Error::Decode("an acquired channel was not answered".into()))
-}
-
-async fn change_keys(connection: &mut SqliteConnection, changes: &[KeyChange]) -> Result<Vec<bool>, sqlx::Error> {
-    let mut changed = Vec::with_capacity(changes.len());
-    for change in changes {
-        let query = match change {
-            KeyChange::Insert(key) => sqlx::query(
-                "INSERT INTO api_key (hash, tenant, name, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(key.hash.as_slice())
-            .bind(&key.tenant)
-            .bind(&key.name)
-            .bind(i64::try_from(key.created_ms).unwrap_or(i64::MAX)),
-            KeyChange::Revoke { tenant, name } => sqlx::query(
-                "UPDATE api_key SET revoked_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) \
-                 WHERE tenant = ? AND name = ? AND revoked_ms IS NULL",
-            )
-            .bind(tenant)
-            .bind(name),
-        };
-        changed.push(query.execute(&mut *connection).await?.rows_affected() > 0);
-    }
-    Ok(changed)
 }

@@ -1,10 +1,10 @@
-//! Saved memory, timers, answers and API keys.
+//! Saved memory, timers, answers, and versions.
 
 use bytes::Bytes;
 
 use super::{Fixture, after, put};
 use crate::limits::IDEMPOTENCY_WINDOW_MS;
-use crate::store::{Answer, ApiKey, DuePage, DueTimer, Store, StoreError, Writes};
+use crate::store::{Answer, DuePage, DueTimer, Store, StoreError, Writes};
 
 fn saved(data: &'static str) -> Writes {
     Writes { saved: Some(Bytes::from(data)), ..Writes::default() }
@@ -216,33 +216,4 @@ async fn old_answers_are_deleted_and_may_be_given_anew() {
     fixture.commit(after(&acquired, 2), Writes { answers, ..Writes::default() }).await.unwrap();
     assert_eq!(fixture.count("SELECT count(*) FROM answer WHERE key = 'b'").await, 0);
     assert_eq!(fixture.count("SELECT count(*) FROM answer").await, 2);
-}
-
-fn key(tenant: &str, name: &str, hash: u8) -> ApiKey {
-    ApiKey { tenant: tenant.to_owned(), name: name.to_owned(), hash: [hash; 32], created_ms: 1_000 }
-}
-
-#[tokio::test]
-async fn api_keys_are_found_until_they_are_revoked() {
-    let fixture = Fixture::new().await;
-    let store = &fixture.store;
-    for new in [key("b", "x", 1), key("a", "y", 2), key("a", "x", 3)] {
-        store.insert_key(&new).await.unwrap();
-    }
-
-    let name_taken = store.insert_key(&key("a", "x", 4)).await;
-    let hash_taken = store.insert_key(&key("a", "z", 1)).await;
-    assert!(matches!(name_taken, Err(StoreError::Constraint { .. })), "{name_taken:?}");
-    assert!(matches!(hash_taken, Err(StoreError::Constraint { .. })), "{hash_taken:?}");
-    assert_eq!(store.find_key(&[3; 32]).await.unwrap(), Some(key("a", "x", 3)));
-    assert_eq!(store.find_key(&[4; 32]).await.unwrap(), None);
-    assert_eq!(store.list_keys().await.unwrap(), [key("a", "x", 3), key("a", "y", 2), key("b", "x", 1)]);
-
-    assert!(store.revoke_key("a", "x").await.unwrap());
-    assert!(!store.revoke_key("a", "x").await.unwrap());
-    assert!(!store.revoke_key("c", "x").await.unwrap());
-    assert_eq!(store.find_key(&[3; 32]).await.unwrap(), None);
-    assert_eq!(store.list_keys().await.unwrap(), [key("a", "y", 2), key("b", "x", 1)]);
-    store.insert_key(&key("a", "x", 5)).await.unwrap();
-    assert_eq!(store.find_key(&[5; 32]).await.unwrap(), Some(key("a", "x", 5)));
 }

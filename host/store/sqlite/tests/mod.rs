@@ -3,6 +3,9 @@
 mod failures;
 mod kept;
 mod laws;
+mod lists;
+mod registry;
+mod rows;
 mod state;
 
 use std::path::PathBuf;
