@@ -14,7 +14,8 @@ use crate::config::{Config, Mount, OnExcess, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
-use crate::plugin::{Plugin, PluginError, Runtime, mappings_needed};
+use crate::plugin::{PluginError, Runtime, mappings_needed};
+use crate::registry::{Configured, Entered, Registry, RegistryError};
 use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{DataLock, DataLockError, Store, StoreError};
@@ -66,8 +67,11 @@ pub enum StartError {
         /// Its file.
         path: String,
         /// Why.
-        error: PluginError,
+        error: RegistryError,
     },
+    /// The registry.
+    #[error("the registry of plugins: {0}")]
+    Registry(RegistryError),
     /// The address.
     #[error("cannot listen on {address}: {error}; is another program using it?")]
     Listen {
@@ -91,12 +95,17 @@ impl Broker {
         let keys = config.open_keys()?;
         let store = open_store(&config).await?;
         let datasources = open_datasources(&config).await?;
-        let plugins = load_plugins(&config).await?;
+        let registry = Arc::new(open_registry(&config, &store)?);
+        let plugins = enter_plugins(&config, &registry).await?;
         let mut mounts = Vec::new();
         let mut logics: BTreeMap<String, Arc<Logic>> = BTreeMap::new();
+        let mut configured = Vec::new();
         for mount in &config.mounts {
-            let Some(plugin) = plugins.get(&mount.plugin) else { continue };
-            let logic = Arc::new(logic(mount, plugin, &datasources));
+            let Some(entered) = plugins.get(&mount.plugin) else { continue };
+            let version = Arc::new(entered.version(&mount.limits));
+            let logic = Arc::new(logic(mount, &version, &datasources));
+            registry.mount(Arc::clone(&logic), version);
+            configured.push((mount.name.clone(), entered.clone()));
             logics.insert(mount.name.clone(), Arc::clone(&logic));
             let gate = keys.gate(&mount.auth, mount.origins.as_deref(), &mount.subprotocols);
             let endpoint = Arc::new(endpoint(mount, logic));
@@ -105,12 +114,14 @@ impl Broker {
         let owner = format!("{:016x}", rand::random::<u64>());
         let logics = logics.into_values().collect();
         let directory = Directory::new(Arc::clone(&store), owner, &config.limits, logics);
+        registry.restore(Arc::clone(&directory), &configured).await.map_err(StartError::Registry)?;
         let listen = |error| StartError::Listen { address: config.listen, error };
         let listener = bind(config.listen).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let site = Arc::new(Site {
             hub: Arc::new(Hub::new(Arc::clone(&directory))),
             publisher: Publisher::new(directory),
+            registry,
             api_keys: ApiKeys::new(Arc::clone(&store)),
             readiness: Readiness::default(),
             datasources: datasources.into_values().collect(),
@@ -138,6 +149,7 @@ impl Broker {
         let directory = Arc::clone(&site.hub.directory);
         let census: Arc<Census> = Arc::clone(&site.census);
         telemetry::spawn("timers", Arc::clone(&directory).run_timers());
+        telemetry::spawn("deployments", Arc::clone(&site.registry).watch(directory.stop_signal()));
         telemetry::spawn("clock", Clock::run(Arc::clone(&site.hub.clock), directory.stop_signal()));
         let router = server::router(Arc::clone(&site));
         let accept = server::serve(listener, router, site.limits.clone(), census, directory.stop_signal());
@@ -171,21 +183,29 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     Ok(Arc::new(store))
 }
 
-/// Loads all plugins; compiling, where it is needed, blocks a thread of its own.
-async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Arc<Plugin>>, StartError> {
+fn open_registry(config: &Config, store: &Arc<dyn Store>) -> Result<Registry, StartError> {
     let mounts = config.mounts.iter().map(|mount| &mount.limits);
-    let folder = config.data_dir.join("artifacts");
-    let runtime = Arc::new(Runtime::new(&config.limits, mounts, folder).map_err(StartError::Runtime)?);
+    let runtime = Runtime::new(&config.limits, mounts, config.data_dir.join("artifacts"));
+    let runtime = Arc::new(runtime.map_err(StartError::Runtime)?);
+    let folder = config.data_dir.join("plugins");
+    Registry::open(Arc::clone(store), runtime, folder, config.limits.clone()).map_err(StartError::Registry)
+}
+
+/// Takes all plugins of the configuration in.
+async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<String, Entered>, StartError> {
     let mut plugins = BTreeMap::new();
     for (name, plugin) in &config.plugins {
-        let (runtime, name, plugin) = (Arc::clone(&runtime), name.clone(), plugin.clone());
+        let configured = Configured {
+            name: name.clone(),
+            path: plugin.path.clone(),
+            manifest: plugin.manifest.clone(),
+            grants: plugin.grants.iter().copied().collect(),
+        };
         let failed = |error| StartError::Plugin { name: name.clone(), path: plugin.path.display().to_string(), error };
-        let grants = plugin.grants.iter().copied().collect();
-        let (key, path) = (name.clone(), plugin.path.clone());
-        let loaded = tokio::task::spawn_blocking(move || runtime.load_file(&key, &path, &grants)).await;
-        let loaded = loaded.map_err(|e| failed(PluginError::Compile { cause: e.to_string() }))?.map_err(failed)?;
-        tracing::info!(plugin = name, digest = %loaded.digest(), "plugin loaded");
-        plugins.insert(name, Arc::new(loaded));
+        let entered = registry.enter(&configured).await.map_err(failed)?;
+        let (version, digest) = (&entered.row.version, entered.plugin.digest());
+        tracing::info!(plugin = name, version, %digest, "plugin loaded");
+        plugins.insert(name.clone(), entered);
     }
     Ok(plugins)
 }
@@ -207,12 +227,12 @@ fn statements(mount: &Mount, datasources: &BTreeMap<String, Arc<Datasource>>) ->
     mount.statements.iter().filter_map(|(name, target)| Some((name.clone(), find(target)?))).collect()
 }
 
-fn logic(mount: &Mount, plugin: &Arc<Plugin>, datasources: &BTreeMap<String, Arc<Datasource>>) -> Logic {
+fn logic(mount: &Mount, version: &Arc<Version>, datasources: &BTreeMap<String, Arc<Datasource>>) -> Logic {
     let limits = Arc::new(mount.limits.clone());
     Logic {
         mount: mount.name.clone(),
         plugin: mount.plugin.clone(),
-        rollout: Rollout::new(Plan::all(Arc::new(Version::new(Arc::clone(plugin), Arc::clone(&limits))))),
+        rollout: Rollout::new(Plan::all(Arc::clone(version))),
         limits,
         settings: mount.settings.to_string(),
         durability: mount.durability,

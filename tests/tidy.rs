@@ -29,6 +29,8 @@ const EDGES: &[(&str, &str, &str)] = &[
     ("fanout", "outbox", ""),
     ("registry", "plugin", ""),
     ("registry", "store", ""),
+    ("registry", "channel", "it tells channels which version they run"),
+    ("server", "registry", "the admin API"),
     ("cluster", "outbox", ""),
     ("config", "auth", "each module owns the type of its settings; the configuration reads them"),
     ("config", "datasource", "each module owns the type of its settings; the configuration reads them"),

@@ -5,6 +5,7 @@ mod batch;
 mod commit;
 mod lifecycle;
 mod refuse;
+mod shadow;
 mod swap;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -21,6 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::channel::actor::batch::Prepared;
 use crate::channel::actor::commit::CommitUnderWay;
 use crate::channel::actor::lifecycle::Live;
+use crate::channel::actor::shadow::Shadows;
 use crate::channel::actor::swap::Before;
 use crate::channel::core::{BatchId, Core, Output, Step};
 use crate::channel::courier::Courier;
@@ -73,6 +75,8 @@ struct Actor {
     declined: Option<i64>,
     /// What it goes back to if the first batch of an instance of another version fails.
     before: Option<Before>,
+    /// What runs beside it.
+    shadows: Shadows,
     /// A few, oldest first.
     prepared: Vec<(BatchId, Prepared)>,
     commit: Option<CommitUnderWay>,
@@ -129,11 +133,12 @@ impl Actor {
     fn new(directory: &Arc<Directory>, channel: &Arc<Channel>, roster: Roster) -> Self {
         Self {
             core: fresh_core(channel, directory),
-            assigned: channel.logic.rollout.assign(&channel.name),
+            assigned: channel.logic.rollout.assign(&channel.name, None),
             wanted: None,
             plan_seen: channel.logic.rollout.changes(),
             declined: None,
             before: None,
+            shadows: Shadows::default(),
             alarm: Box::pin(sleep_until(Instant::now() + WAIT_MAX)),
             queues: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
             directory: Arc::clone(directory),
@@ -370,7 +375,10 @@ impl Actor {
                     let theirs = closing.iter().filter(|recipient| recipient.member == member);
                     theirs.for_each(|recipient| _ = recipient.outbox.dismiss(&Close::FAULT));
                 }
-                Output::DropInstance => (self.instance, self.before) = (None, None),
+                Output::DropInstance => {
+                    (self.instance, self.before) = (None, None);
+                    self.shadows.end();
+                }
                 Output::DropClaim => self.drop_claim(),
                 Output::Quarantine(until_ms) => {
                     let pause_ms = until_ms.saturating_sub(now_ms());

@@ -18,7 +18,7 @@ use crate::channel::logic::Logic;
 use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
 use crate::fanout::{Recipient, Roster};
-use crate::limits::{NodeLimits, SWAPS_MAX};
+use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_MAX};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
@@ -52,6 +52,8 @@ pub struct Directory {
     pub(super) awake: Arc<Semaphore>,
     /// Permits for instances that take the place of another, which stays until the first batch succeeded.
     pub(super) swaps: Arc<Semaphore>,
+    /// Permits for instances that run beside another one.
+    pub(super) shadows: Arc<Semaphore>,
     stop: watch::Sender<bool>,
     limits: NodeLimits,
     logics: Vec<Arc<Logic>>,
@@ -135,6 +137,7 @@ impl Directory {
             owner,
             awake: Arc::new(Semaphore::new(limits.channels_awake_max)),
             swaps: Arc::new(Semaphore::new(SWAPS_MAX)),
+            shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
             stop: watch::Sender::new(false),
             limits: limits.clone(),
             logics,

@@ -198,6 +198,8 @@ pub struct Assignment {
     pub deployed: Deployed,
     /// What runs beside it, to be compared.
     pub shadow: Option<(Arc<Version>, Deployed)>,
+    /// Whether it is a canary: at its first fault the channel leaves it, and what it failed on runs on what the channel has without it.
+    pub on_trial: bool,
 }
 
 impl Plan {
@@ -208,10 +210,11 @@ impl Plan {
         Self { rules: Vec::new(), base: version, base_deployed, earlier: Vec::new(), schemas }
     }
 
-    /// What a channel gets.
-    pub fn assign(&self, channel: &ChannelName) -> Assignment {
+    /// What a channel gets, if it is not to have what one deployment gives it.
+    pub fn assign(&self, channel: &ChannelName, except: Option<i64>) -> Assignment {
         let mut shadow = None;
-        for rule in self.rules.iter().filter(|rule| rule.is_for(channel)) {
+        let rules = self.rules.iter().filter(|rule| except != Some(rule.deployed.id));
+        for rule in rules.filter(|rule| rule.is_for(channel)) {
             let counts = match rule.kind {
                 RuleKind::All => true,
                 RuleKind::Canary(parts) => canary_part(rule.deployed.id, channel) < parts,
@@ -221,10 +224,13 @@ impl Plan {
                 }
             };
             if counts {
-                return Assignment { version: Arc::clone(&rule.version), deployed: rule.deployed.clone(), shadow };
+                let on_trial = matches!(rule.kind, RuleKind::Canary(_));
+                let (version, deployed) = (Arc::clone(&rule.version), rule.deployed.clone());
+                return Assignment { version, deployed, shadow, on_trial };
             }
         }
-        Assignment { version: Arc::clone(&self.base), deployed: self.base_deployed.clone(), shadow }
+        let (version, deployed) = (Arc::clone(&self.base), self.base_deployed.clone());
+        Assignment { version, deployed, shadow, on_trial: false }
     }
 
     /// What answers for a tenant before a channel is known: what all its channels get.
@@ -237,7 +243,7 @@ impl Plan {
         let rule = self.rules.iter().find(is_for_all);
         let (version, deployed) =
             rule.map_or((&self.base, &self.base_deployed), |rule| (&rule.version, &rule.deployed));
-        Assignment { version: Arc::clone(version), deployed: deployed.clone(), shadow: None }
+        Assignment { version: Arc::clone(version), deployed: deployed.clone(), shadow: None, on_trial: false }
     }
 
     /// A version that is loaded and may run.
@@ -246,7 +252,8 @@ impl Plan {
         let earlier = self.earlier.iter().map(|version| (version, Deployed { id: 0, tally: Arc::default() }));
         let all = rules.chain([(&self.base, self.base_deployed.clone())]).chain(earlier);
         let mut found = all.filter(|(version, _)| version.digest() == digest && !version.is_withdrawn());
-        found.next().map(|(version, deployed)| Assignment { version: Arc::clone(version), deployed, shadow: None })
+        let (version, deployed) = found.next()?;
+        Some(Assignment { version: Arc::clone(version), deployed, shadow: None, on_trial: false })
     }
 }
 
@@ -278,9 +285,9 @@ impl Rollout {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a channel gets.
-    pub fn assign(&self, channel: &ChannelName) -> Assignment {
-        self.plan().assign(channel)
+    /// What a channel gets, if it is not to have what one deployment gives it.
+    pub fn assign(&self, channel: &ChannelName, except: Option<i64>) -> Assignment {
+        self.plan().assign(channel, except)
     }
 
     /// What answers for a tenant before a channel is known.

@@ -64,6 +64,8 @@ pub struct PluginConfig {
     /// The component file. Relative to the configuration file in the file, absolute or relative to the working
     /// directory once loaded.
     pub path: PathBuf,
+    /// Its manifest, `plugin.toml`. Without it, the file of that name beside the component, if there is one. Paths as above.
+    pub manifest: Option<PathBuf>,
     /// What it may import beside `channel`, which every plugin may.
     #[serde(default)]
     pub grants: Vec<Capability>,

@@ -61,6 +61,11 @@ impl Statement {
         Self { datasource, source, home, name, settings, sql, gatherer, turns, notes: Mutex::default() }
     }
 
+    /// Whether the host gives it the tenant whose channel asks, so that it can keep to what is that tenant's.
+    pub fn is_bound_to_tenant(&self) -> bool {
+        self.settings.parameters.contains(&ParameterType::Tenant)
+    }
+
     /// Runs it with these parameters, for this channel.
     ///
     /// # Errors

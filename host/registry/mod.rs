@@ -2,6 +2,162 @@
 //!
 //! A version comes in as a component and its [`manifest`], both from strangers. Nothing of it is parsed, compiled or run in the
 //! broker before it passed vetting.
+//!
+//! uploaded → vetted → approved → deployed → retired. A version never changes; what happens to it is written down, in one transaction with
+//! who did it and why. [`versions`] has its life, [`deploy`] says where it runs, [`watch`] lets canaries grow and rolls back what goes
+//! wrong, and [`mounts`] makes of all that the plan each channel looks at. The plugins of the configuration come in at [`startup`], on the
+//! same way.
 
+mod deploy;
+mod error;
 pub mod manifest;
+mod mounts;
 pub mod scratch;
+mod startup;
+pub mod strategy;
+mod versions;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::channel::{Directory, Logic, Version};
+use crate::limits::NodeLimits;
+use crate::plugin::compile::Digest;
+use crate::plugin::{Plugin, PluginError, Runtime};
+use crate::registry::manifest::Manifest;
+use crate::registry::mounts::Mounts;
+use crate::store::Store;
+use crate::store::catalog::{self, AuditEntry, Catalog, Status};
+use crate::telemetry::wall_ms;
+
+pub use crate::registry::deploy::{Deploy, DeploymentStatus};
+pub use crate::registry::error::RegistryError;
+pub use crate::registry::startup::{Configured, Entered};
+
+/// Who does something, for the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// For people: `key ci`, `user ann`, `configuration`, `budget`.
+    pub name: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+}
+
+impl Actor {
+    /// Somebody, without a reason.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: None }
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+
+    fn did(&self, action: &str, tenant: &str, subject: impl Into<String>, detail: &serde_json::Value) -> AuditEntry {
+        AuditEntry {
+            at_ms: wall_ms(),
+            actor: self.name.clone(),
+            tenant: tenant.to_owned(),
+            action: action.to_owned(),
+            subject: subject.into(),
+            reason: self.reason.clone(),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// The registry of one broker.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    runtime: Arc<Runtime>,
+    /// Components, by digest.
+    folder: PathBuf,
+    limits: NodeLimits,
+    mounts: Mounts,
+    directory: OnceLock<Arc<Directory>>,
+    loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
+    /// Held while deployments change, so that they do one after another.
+    deploying: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    /// A registry over a store, with its components below the data folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn open(
+        store: Arc<dyn Store>,
+        runtime: Arc<Runtime>,
+        folder: PathBuf,
+        limits: NodeLimits,
+    ) -> Result<Self, RegistryError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|e| RegistryError::Folder { path: folder.display().to_string(), cause: e.to_string() })?;
+        Ok(Self {
+            store,
+            runtime,
+            folder,
+            limits,
+            mounts: Mounts::default(),
+            directory: OnceLock::new(),
+            loaded: Mutex::default(),
+            deploying: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Adds a mount with the version its channels begin with.
+    pub fn mount(&self, logic: Arc<Logic>, version: Arc<Version>) {
+        self.mounts.add(logic, version);
+    }
+
+    fn catalog(&self) -> &dyn Catalog {
+        self.store.catalog()
+    }
+
+    fn component(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.wasm"))
+    }
+
+    /// A version that may run, ready to be instantiated.
+    ///
+    /// # Errors
+    /// If it may not run, or cannot be loaded.
+    async fn load(&self, row: &catalog::Version) -> Result<(Arc<Plugin>, Manifest), RegistryError> {
+        let digest = Digest(row.digest);
+        let named = format!("{} {}", row.name, row.version);
+        if row.status != Status::Approved {
+            let why = format!("{named} is {}; only approved versions run", row.status);
+            return Err(RegistryError::Forbidden(why));
+        }
+        let manifest = Manifest::parse(&row.manifest)?;
+        if let Some(loaded) = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok((Arc::clone(loaded), manifest));
+        }
+        let (runtime, path, name) = (Arc::clone(&self.runtime), self.component(digest), row.name.clone());
+        let grants = manifest.capabilities.clone();
+        let loaded = tokio::task::spawn_blocking(move || runtime.load_file(&name, &path, &grants)).await;
+        let loaded = loaded.map_err(|e| PluginError::Compile { cause: e.to_string() })??;
+        if loaded.digest() != digest {
+            let cause = format!("it is not the component that was uploaded: its digest is {}", loaded.digest());
+            return Err(RegistryError::Folder { path: self.component(digest).display().to_string(), cause });
+        }
+        let loaded = Arc::new(loaded);
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::clone(&loaded));
+        Ok((loaded, manifest))
+    }
+
+    /// Puts the plans of all mounts in place and tells awake channels.
+    fn apply(&self) {
+        self.mounts.plan();
+        let in_use: Vec<Digest> = self.mounts.in_use();
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).retain(|digest, _| in_use.contains(digest));
+        if let Some(directory) = self.directory.get() {
+            directory.tell_of_versions();
+        }
+    }
+}

@@ -25,6 +25,7 @@ use crate::channel::Publisher;
 use crate::connection::Hub;
 use crate::datasource::Datasource;
 use crate::limits::NodeLimits;
+use crate::registry::Registry;
 use crate::store::Store;
 
 pub use crate::server::accept::{Census, serve};
@@ -44,6 +45,8 @@ pub struct Site {
     pub publisher: Publisher,
     /// Closed at the end.
     pub store: Arc<dyn Store>,
+    /// Which versions of plugins there are, and where they run.
+    pub registry: Arc<Registry>,
     /// Who may publish.
     pub api_keys: ApiKeys,
     /// Whether the store takes writes.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use hotbay::channel::{Deployed, Plan, Tally, Version};
+use hotbay::channel::{CANARY_PARTS, Deployed, Plan, Rule, RuleKind, Tally, Version};
 use hotbay::limits::MountLimits;
 
 use crate::inside::{Inside, ask};
@@ -18,6 +18,25 @@ fn deploy(inside: &Inside, version: &Arc<Version>, id: i64) -> Arc<Tally> {
     plan.base_deployed = Deployed { id, tally: Arc::clone(&tally) };
     plan.schemas.extend(before.schemas.clone());
     plan.earlier = vec![Arc::clone(&before.base)];
+    inside.logic().rollout.set(plan);
+    inside.directory.tell_of_versions();
+    tally
+}
+
+/// A deployment beside what all channels have.
+fn try_out(inside: &Inside, version: &Arc<Version>, kind: RuleKind) -> Arc<Tally> {
+    let before = inside.logic().rollout.plan();
+    let tally = Arc::new(Tally::default());
+    let mut plan = Plan::all(Arc::clone(&before.base));
+    plan.base_deployed = before.base_deployed.clone();
+    plan.schemas.insert(version.digest(), version.schema);
+    plan.rules.push(Rule {
+        tenant: None,
+        pattern: None,
+        version: Arc::clone(version),
+        kind,
+        deployed: Deployed { id: 7, tally: Arc::clone(&tally) },
+    });
     inside.logic().rollout.set(plan);
     inside.directory.tell_of_versions();
     tally
@@ -253,4 +272,96 @@ async fn a_channel_goes_to_another_plugin_and_back() {
     swapped(&deploy(&inside, &first, 3)).await;
     assert_eq!(ask(&mut ann, "get k").await, "value v");
     inside.drain().await;
+}
+
+/// Goal: the same version beside itself does the same, whatever it reads, draws or is told; nobody notices it.
+#[tokio::test]
+async fn a_shadow_of_the_same_version_never_differs() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    let before = count(&mut ann).await;
+
+    let tally = try_out(&inside, &inside.version("second", 1, &[]), RuleKind::Shadow);
+    let commands = [
+        "count",
+        "put k w",
+        "get k",
+        "get none",
+        "append text",
+        "read 1 10",
+        "scan k",
+        "random",
+        "now",
+        "members",
+        "clock",
+        "timers 3",
+        "echo x",
+        "stats",
+        "flood 3",
+        "batch",
+    ];
+    for command in commands {
+        ann.send_text(command).await;
+    }
+    for _ in 0..commands.len() - 1 + 3 - 1 {
+        ann.text().await;
+    }
+    ann.text().await;
+    until("events compared", || tally.shadow_events.load(Relaxed), commands.len() as u64).await;
+
+    let difference = tally.last_difference.lock().expect("no panic").clone();
+    assert_eq!((tally.shadow_differences.load(Relaxed), difference), (0, None));
+    assert_eq!((tally.traps.load(Relaxed), tally.shadow_skipped.load(Relaxed)), (0, 0));
+    assert_eq!(tally.channels.load(Relaxed), 0, "it serves nobody");
+    assert!(count(&mut ann).await > before);
+    inside.drain().await;
+}
+
+/// Goal: what a shadow does differently is counted and told, and never done; nor does its failure touch anybody.
+#[tokio::test]
+async fn a_shadow_that_differs_or_fails_is_seen_by_operators_alone() {
+    let inside = Inside::with(MountLimits { cpu_ms_max: 50, ..MountLimits::default() }).await;
+    inside.logic().rollout.set(Plan::all(inside.version("relay", 1, &[])));
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "hello").await, "hello");
+
+    let tally = try_out(&inside, &inside.version("fixture", 1, &[]), RuleKind::Shadow);
+    assert_eq!(ask(&mut ann, "echo one").await, "echo one");
+    assert_eq!(ask(&mut ann, "put k v").await, "put k v");
+    until("differences", || tally.shadow_differences.load(Relaxed), 2).await;
+    let told = tally.last_difference.lock().expect("no panic").clone().expect("a difference");
+    assert_eq!(ask(&mut ann, "loop").await, "loop");
+    until("calls over their time", || tally.deadlines.load(Relaxed), 1).await;
+    assert_eq!(ask(&mut ann, "trap").await, "trap");
+
+    assert!(told.contains("ann") && told.contains("put"), "{told}");
+    inside.drain().await;
+    assert_eq!(inside.pinned("a").await, None, "nothing was ever written");
+}
+
+/// Law: a canary loses nothing. The first message it fails on is run by the version before, and the channel stays there.
+#[tokio::test]
+async fn a_channel_leaves_its_canary_at_the_first_fault() {
+    for command in ["trap", "loop", "stack", "flood 20000", "panic x"] {
+        let inside = Inside::with(MountLimits { cpu_ms_max: 50, ..MountLimits::default() }).await;
+        inside.logic().rollout.set(Plan::all(inside.version("relay", 1, &[])));
+        let mut ann = inside.connect("ann", "a", None).await;
+        assert_eq!(ask(&mut ann, "hello").await, "hello");
+        let tally = try_out(&inside, &inside.version("fixture", 1, &[]), RuleKind::Canary(CANARY_PARTS));
+        swapped(&tally).await;
+        assert_eq!(ask(&mut ann, "echo canary").await, "canary");
+        assert_eq!(ask(&mut ann, "put k v").await, "ok");
+
+        assert_eq!(ask(&mut ann, command).await, command, "run by the version before");
+
+        assert_eq!(ask(&mut ann, "echo on").await, "echo on", "{command}: it stays there");
+        assert_eq!(tally.channels.load(Relaxed), 0, "{command}");
+        assert_eq!(
+            tally.traps.load(Relaxed) + tally.deadlines.load(Relaxed) + tally.refusals.load(Relaxed),
+            1,
+            "{command}"
+        );
+        inside.drain().await;
+    }
 }

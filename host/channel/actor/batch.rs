@@ -11,7 +11,7 @@ use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
 use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
-use crate::plugin::{Channel as _, Effects, Fault};
+use crate::plugin::{Channel as _, Effects, Fault, account};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
@@ -37,18 +37,23 @@ pub(super) struct Prepared {
 
 impl Actor {
     pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
+        if self.assigned.shadow.is_some() {
+            Box::pin(self.tend_shadow()).await;
+        }
         let changes = self.change_members(&batch);
         let (Some(claim), Some(live)) = (&self.claim, self.instance.take()) else {
             let out = self.core.failed(false, now_ms());
             return self.carry_out(out).await;
         };
-        let Live { instance, permit, serving } = live;
-        let (instance, result) = instance.handle(Arc::clone(&claim.view) as _, Arc::clone(&batch)).await;
+        let Live { instance, permit, serving, seed } = live;
+        let recorder = self.shadows.recorder(&claim.view);
+        let channel = recorder.clone().map_or_else(|| Arc::clone(&claim.view) as _, |recorder| recorder as _);
+        let (instance, result) = instance.handle(channel, Arc::clone(&batch)).await;
         if let Some(mut instance) = instance {
             let ran = instance.take_ran();
             hot::PLUGIN_CPU.increment(ran.as_micros() as u64);
             self.assigned.deployed.tally.ran(batch.events.len(), ran);
-            self.instance = Some(Live { instance, permit, serving });
+            self.instance = Some(Live { instance, permit, serving, seed });
         }
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
@@ -62,6 +67,9 @@ impl Actor {
         let out = match result {
             Ok(effects) => {
                 self.stay_swapped();
+                if let Some(recorder) = recorder {
+                    self.shadow_batch(&batch, recorder.take(), account(&effects));
+                }
                 let timers: Vec<_> = effects
                     .timers
                     .iter()
@@ -78,6 +86,9 @@ impl Actor {
                 );
                 self.count_fault(&fault);
                 if self.before.is_some() && Box::pin(self.go_back()).await {
+                    return;
+                }
+                if fault.is_plugins() && self.leave_trial() {
                     return;
                 }
                 self.core.failed(fault.is_plugins(), now_ms())

@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub(super) instance: Instance,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) serving: Serving,
+    /// What it was opened with.
+    pub(super) seed: u64,
 }
 
 /// Counts a channel among those of its deployment, until it is dropped.
@@ -77,7 +79,7 @@ impl Actor {
                 "as many channels are awake as may be (limits.channels_awake_max)".into(),
             ));
         };
-        if self.channel.logic.rollout.assign(&self.channel.name).version.is_withdrawn() {
+        if self.channel.logic.rollout.assign(&self.channel.name, self.declined).version.is_withdrawn() {
             let cause = "the version of its plugin was withdrawn; deploy another one".into();
             return Err((StartFailure::Unavailable, cause));
         }
@@ -96,9 +98,12 @@ impl Actor {
             None => true,
             Some(earlier) => logic.rollout.schema_of(earlier).is_some_and(|schema| self.assigned.version.takes(schema)),
         });
-        let mut opened = self.open_instance(&self.assigned.version, taken).await;
+        let seed = rand::random();
+        let mut opened = self.open_instance(&self.assigned.version, taken, seed).await;
         // The version that wrote last: it goes on if the one that should take over from it cannot.
+        // Not one that this channel just left.
         let back = earlier.and_then(|earlier| logic.rollout.find(earlier));
+        let back = back.filter(|back| self.declined != Some(back.deployed.id));
         let failed = opened.as_ref().err().cloned();
         match (failed, back) {
             (None, Some(assigned)) => self.before = Some(Before::Saved { assigned, saved }),
@@ -106,13 +111,13 @@ impl Actor {
                 self.count_fault(&fault);
                 self.decline(&self.assigned.clone());
                 self.assigned = back;
-                opened = self.open_instance(&self.assigned.version, saved).await;
+                opened = self.open_instance(&self.assigned.version, saved, seed).await;
             }
             _ => {}
         }
         match opened {
             Ok(instance) => {
-                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned) });
+                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned), seed });
                 Ok(timers)
             }
             Err(fault) => {
@@ -130,6 +135,7 @@ impl Actor {
         &self,
         version: &Arc<Version>,
         saved: Option<Bytes>,
+        seed: u64,
     ) -> impl Future<Output = Result<Instance, Fault>> + Send + use<> {
         let (channel, version) = (Arc::clone(&self.channel), Arc::clone(version));
         let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
@@ -140,7 +146,7 @@ impl Actor {
             let opening = Opening {
                 name: &channel.name,
                 now_ms: now_ms(),
-                seed: rand::random(),
+                seed,
                 settings: &channel.logic.settings,
                 saved: saved.as_deref(),
             };
@@ -177,6 +183,7 @@ impl Actor {
     /// Gives the claim up; the members stay.
     pub(super) fn drop_claim(&mut self) {
         self.before = None;
+        self.shadows.end();
         if let Some(claim) = self.claim.take() {
             self.roster = claim.view.with_roster(std::mem::take);
         }

@@ -20,6 +20,8 @@ pub(super) enum Before {
     Live {
         /// It, without its permit, which the new one has.
         instance: Instance,
+        /// What it was opened with.
+        seed: u64,
         /// What it runs.
         assigned: Assignment,
         /// One of the few extra instances.
@@ -49,12 +51,16 @@ impl Actor {
 
     /// The plan has changed: what does it say about this channel?
     fn reconsider(&mut self) {
-        let assigned = self.channel.logic.rollout.assign(&self.channel.name);
+        let mut assigned = self.channel.logic.rollout.assign(&self.channel.name, None);
+        if self.declined == Some(assigned.deployed.id) {
+            assigned = self.channel.logic.rollout.assign(&self.channel.name, self.declined);
+        }
         let current = &self.assigned.version;
         self.wanted = None;
         if assigned.version.is_withdrawn() {
             // Nothing may run here any more: what comes in waits a while for another version.
             (self.instance, self.before) = (None, None);
+            self.shadows.end();
             self.core.lose_instance();
         } else if assigned.version.digest() == current.digest() {
             // Perhaps of another deployment.
@@ -72,7 +78,8 @@ impl Actor {
         let rollout = &self.channel.logic.rollout;
         self.plan_seen = rollout.changes();
         self.wanted = None;
-        self.assigned = rollout.assign(&self.channel.name);
+        self.assigned = rollout.assign(&self.channel.name, self.declined);
+        // What counts for all cannot be passed over, but what the channel had before may still be there.
         if self.declined == Some(self.assigned.deployed.id)
             && let Some(earlier) = pinned.and_then(|pinned| rollout.find(pinned))
         {
@@ -93,8 +100,9 @@ impl Actor {
         let began = Instant::now();
         // Never closed.
         let Ok(extra) = Arc::clone(&self.directory.swaps).acquire_owned().await else { return };
+        self.shadows.end();
         let (Some(live), Some(claim)) = (self.instance.take(), &self.claim) else { return };
-        let Live { mut instance, permit, serving } = live;
+        let Live { mut instance, permit, serving, seed } = live;
         let from = self.assigned.clone();
         // Leaving a version that may not run any more is never given up.
         let leaves = from.version.is_withdrawn();
@@ -107,7 +115,7 @@ impl Actor {
             let what = format!("it does not take over state of schema {}", from.version.schema);
             self.decline(&to);
             tracing::warn!(channel = %self.channel.name, digest = %to.version.digest(), what, "not swapped");
-            self.instance = Some(Live { instance, permit, serving });
+            self.instance = Some(Live { instance, permit, serving, seed });
             return;
         };
         let (saved, spent) = match saved {
@@ -121,23 +129,24 @@ impl Actor {
                         // Opened anew from what is committed, with the next event.
                         return self.core.lose_instance();
                     }
-                    self.instance = Some(Live { instance, permit, serving });
+                    self.instance = Some(Live { instance, permit, serving, seed });
                     return;
                 }
                 (None, spent)
             }
         };
-        let mut opened = self.open_instance(&to.version, saved.clone()).await;
+        let new_seed = rand::random();
+        let mut opened = self.open_instance(&to.version, saved.clone(), new_seed).await;
         if opened.is_err() && leaves && saved.is_some() {
-            opened = self.open_instance(&to.version, None).await;
+            opened = self.open_instance(&to.version, None, new_seed).await;
         }
         match opened {
             Ok(new) => {
                 drop(serving);
                 if !spent {
-                    self.before = Some(Before::Live { instance, assigned: from, _extra: extra, began });
+                    self.before = Some(Before::Live { instance, seed, assigned: from, _extra: extra, began });
                 }
-                self.instance = Some(Live { instance: new, permit, serving: Serving::of(&to) });
+                self.instance = Some(Live { instance: new, permit, serving: Serving::of(&to), seed: new_seed });
                 self.assigned = to;
                 if let Some((id, batch)) = self.core.run_nothing(rand::random(), now_ms()) {
                     self.run_batch(id, batch).await;
@@ -150,7 +159,7 @@ impl Actor {
                 if spent || leaves {
                     return self.core.lose_instance();
                 }
-                self.instance = Some(Live { instance, permit, serving });
+                self.instance = Some(Live { instance, permit, serving, seed });
             }
         }
     }
@@ -169,6 +178,21 @@ impl Actor {
         }
     }
 
+    /// A batch failed on a version that is on trial: the channel leaves it, and the batch's events are still to be run. False if it is not
+    /// on trial.
+    pub(super) fn leave_trial(&mut self) -> bool {
+        if !self.assigned.on_trial {
+            return false;
+        }
+        self.decline(&self.assigned.clone());
+        tracing::warn!(channel = %self.channel.name, digest = %self.assigned.version.digest(), "the channel left its canary: it failed");
+        self.instance = None;
+        self.shadows.end();
+        self.core.undo();
+        self.core.lose_instance();
+        true
+    }
+
     /// The first batch of a version that took over failed: the one before is back, and the batch's events are still to be run. False if it
     /// could not be brought back.
     pub(super) async fn go_back(&mut self) -> bool {
@@ -185,14 +209,17 @@ impl Actor {
         };
         self.decline(&failed);
         tracing::warn!(channel = %self.channel.name, digest = %failed.version.digest(), "swapped back: its first batch failed");
-        let (instance, assigned) = match before {
-            Before::Live { instance, assigned, .. } => (Ok(instance), assigned),
-            Before::Saved { assigned, saved } => (self.open_instance(&assigned.version, saved).await, assigned),
+        let (instance, assigned, seed) = match before {
+            Before::Live { instance, assigned, seed, .. } => (Ok(instance), assigned, seed),
+            Before::Saved { assigned, saved } => {
+                let seed = rand::random();
+                (self.open_instance(&assigned.version, saved, seed).await, assigned, seed)
+            }
         };
         self.assigned = assigned;
         match instance {
             Ok(instance) => {
-                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned) });
+                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned), seed });
                 self.core.undo();
                 true
             }

@@ -146,7 +146,9 @@ impl Check<'_> {
                 self.refuse(&key, "must name a component file");
             }
             let path = self.resolve(&plugin.path, &key);
-            resolved.insert(name, PluginConfig { path, ..plugin });
+            let key = KeyPath::new(["plugin", &name, "manifest"]);
+            let manifest = plugin.manifest.as_ref().map(|manifest| self.resolve(manifest, &key));
+            resolved.insert(name, PluginConfig { path, manifest, ..plugin });
         }
         resolved
     }

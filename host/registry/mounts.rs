@@ -1,0 +1,227 @@
+//! The mounts as deployments see them: which versions are loaded for each, and the plan that follows from the active deployments.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::channel::{Deployed, Logic, Plan, Rule, Tally, Version};
+use crate::plugin::Plugin;
+use crate::plugin::compile::Digest;
+use crate::protocol::name::ChannelPattern;
+use crate::registry::manifest::Manifest;
+use crate::registry::strategy::{Counts, Kind, Strategy};
+use crate::store::catalog::Deployment;
+
+/// A deployment that is in force.
+#[derive(Clone)]
+pub(super) struct Active {
+    pub(super) row: Deployment,
+    pub(super) strategy: Strategy,
+    pub(super) tally: Arc<Tally>,
+}
+
+impl Active {
+    /// What it is for: another one for the same takes its place.
+    pub(super) fn scope(&self) -> (&str, Option<&str>, Option<&str>) {
+        scope(&self.row)
+    }
+
+    /// Its version.
+    pub(super) fn digest(&self) -> Digest {
+        Digest(self.row.digest)
+    }
+}
+
+/// Mount, tenant and pattern.
+pub(super) fn scope(row: &Deployment) -> (&str, Option<&str>, Option<&str>) {
+    (&row.mount, row.tenant.as_deref(), row.pattern.as_deref())
+}
+
+/// A mount with the versions that were loaded for it.
+struct Mount {
+    logic: Arc<Logic>,
+    versions: HashMap<Digest, Arc<Version>>,
+}
+
+/// All mounts.
+#[derive(Default)]
+pub(super) struct Mounts(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    mounts: BTreeMap<String, Mount>,
+    active: Vec<Active>,
+    /// Versions that channels may go back to, by mount.
+    earlier: HashMap<String, Digest>,
+    /// Schemas of versions, loaded or not.
+    schemas: HashMap<Digest, u32>,
+}
+
+impl Mounts {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a mount, when the broker starts.
+    pub(super) fn add(&self, logic: Arc<Logic>, version: Arc<Version>) {
+        let versions = HashMap::from([(version.digest(), version)]);
+        self.lock().mounts.insert(logic.mount.clone(), Mount { logic, versions });
+    }
+
+    /// Its logic.
+    pub(super) fn logic(&self, mount: &str) -> Option<Arc<Logic>> {
+        self.lock().mounts.get(mount).map(|mount| Arc::clone(&mount.logic))
+    }
+
+    /// Names of all.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().mounts.keys().cloned().collect()
+    }
+
+    /// Adds a version to a mount, or finds it there: there is one of each, which its channels share.
+    pub(super) fn version(&self, mount: &str, plugin: &Arc<Plugin>, manifest: &Manifest) -> Option<Arc<Version>> {
+        let mut state = self.lock();
+        state.schemas.insert(plugin.digest(), manifest.state.schema);
+        let mount = state.mounts.get_mut(mount)?;
+        let limits = &mount.logic.limits;
+        let version = mount.versions.entry(plugin.digest()).or_insert_with(|| {
+            let accepts = manifest.state.accepts.iter().copied().collect();
+            let limits = Arc::new(manifest.limits(limits));
+            Arc::new(Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts))
+        });
+        version.withdraw(false);
+        Some(Arc::clone(version))
+    }
+
+    /// Remembers the schema of a version that is not loaded.
+    pub(super) fn remember_schema(&self, digest: Digest, schema: u32) {
+        self.lock().schemas.insert(digest, schema);
+    }
+
+    /// The deployments in force.
+    pub(super) fn active(&self) -> Vec<Active> {
+        self.lock().active.clone()
+    }
+
+    /// One of them.
+    pub(super) fn find(&self, id: i64) -> Option<Active> {
+        self.lock().active.iter().find(|active| active.row.id == id).cloned()
+    }
+
+    /// Versions that some mount has loaded.
+    pub(super) fn in_use(&self) -> Vec<Digest> {
+        self.lock().mounts.values().flat_map(|mount| mount.versions.keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Puts a deployment in force, or in the place of what it was before.
+    pub(super) fn put(&self, row: Deployment, strategy: Strategy) {
+        let mut state = self.lock();
+        let known = state.active.iter_mut().find(|active| active.row.id == row.id);
+        match known {
+            Some(active) => (active.row, active.strategy) = (row, strategy),
+            None => state.active.push(Active { row, strategy, tally: Arc::default() }),
+        }
+    }
+
+    /// Takes a deployment out of force. With `withdraw`, its version may not run on this mount any more, unless another deployment says so.
+    pub(super) fn remove(&self, id: i64, withdraw: bool) {
+        let mut state = self.lock();
+        let Some(at) = state.active.iter().position(|active| active.row.id == id) else { return };
+        let gone = state.active.remove(at);
+        let (mount, digest) = (gone.row.mount.clone(), gone.digest());
+        let stays = state.active.iter().any(|active| active.row.mount == mount && active.digest() == digest);
+        if withdraw && !stays {
+            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.versions.get(&digest)) {
+                version.withdraw(true);
+            }
+        } else if gone.strategy.kind == Kind::All && !withdraw {
+            state.earlier.insert(mount, digest);
+        }
+    }
+
+    /// Withdraws a version everywhere.
+    pub(super) fn withdraw(&self, digest: Digest) {
+        for mount in self.lock().mounts.values() {
+            if let Some(version) = mount.versions.get(&digest) {
+                version.withdraw(true);
+            }
+        }
+    }
+
+    /// Puts the plans of all mounts in place, as the deployments in force say. Versions that no channel is to run or to go back to are
+    /// forgotten here; those that still run them keep them until they leave.
+    pub(super) fn plan(&self) {
+        let mut state = self.lock();
+        let State { mounts, active, earlier, schemas } = &mut *state;
+        for (name, mount) in mounts.iter_mut() {
+            let base = mount.logic.rollout.plan().base.digest();
+            mount.versions.retain(|digest, _| {
+                *digest == base
+                    || earlier.get(name) == Some(digest)
+                    || active.iter().any(|active| active.row.mount == *name && active.digest() == *digest)
+            });
+        }
+        for (name, mount) in mounts.iter() {
+            let mut active: Vec<&Active> = active.iter().filter(|active| active.row.mount == *name).collect();
+            // The narrowest scope first; of one scope what is tried before what counts, and the latest first.
+            active.sort_by_key(|active| {
+                let (_, tenant, pattern) = active.scope();
+                let narrow = u8::from(pattern.is_none()) * 2 + u8::from(tenant.is_none());
+                (narrow, active.strategy.kind == Kind::All, std::cmp::Reverse(active.row.id))
+            });
+            let version = |digest: Digest| mount.versions.get(&digest).map(Arc::clone);
+            let is_base = |active: &&&Active| active.strategy.kind == Kind::All && active.scope() == (name, None, None);
+            let base = active.iter().find(is_base).copied();
+            let before = mount.logic.rollout.plan();
+            let (base_version, base_deployed) = match base.and_then(|base| Some((base, version(base.digest())?))) {
+                Some((base, version)) => (version, deployed(base)),
+                None => (Arc::clone(&before.base), before.base_deployed.clone()),
+            };
+            let base_id = base.map(|base| base.row.id);
+            let rules = active.iter().filter(|active| Some(active.row.id) != base_id).filter_map(|active| {
+                Some(Rule {
+                    tenant: active.row.tenant.as_deref().map(Into::into),
+                    // It was read when it was deployed.
+                    pattern: match &active.row.pattern {
+                        Some(pattern) => Some(ChannelPattern::parse(pattern).ok()?),
+                        None => None,
+                    },
+                    version: version(active.digest())?,
+                    kind: active.strategy.rule(),
+                    deployed: deployed(active),
+                })
+            });
+            let earlier = earlier.get(name).and_then(|digest| version(*digest)).into_iter().collect();
+            mount.logic.rollout.set(Plan {
+                rules: rules.collect(),
+                base: base_version,
+                base_deployed,
+                earlier,
+                schemas: schemas.clone(),
+            });
+        }
+    }
+}
+
+fn deployed(active: &Active) -> Deployed {
+    Deployed { id: active.row.id, tally: Arc::clone(&active.tally) }
+}
+
+/// What a deployment did so far.
+pub(super) fn counts(tally: &Tally) -> Counts {
+    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Counts {
+        events: of(&tally.events),
+        traps: of(&tally.traps),
+        deadlines: of(&tally.deadlines),
+        refusals: of(&tally.refusals),
+        cpu_us: of(&tally.cpu_us),
+        channels: of(&tally.channels),
+        swaps: of(&tally.swaps),
+        swaps_failed: of(&tally.swaps_failed),
+        swap_us_max: of(&tally.swap_us_max),
+        shadow_events: of(&tally.shadow_events),
+        shadow_differences: of(&tally.shadow_differences),
+        shadow_skipped: of(&tally.shadow_skipped),
+    }
+}

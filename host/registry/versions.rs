@@ -1,0 +1,262 @@
+//! The life of a version: it comes in, is vetted, approved or rejected, and perhaps revoked.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use crate::plugin::PluginError;
+use crate::plugin::compile::Digest;
+use crate::registry::deploy::PAGE;
+use crate::registry::manifest::Manifest;
+use crate::registry::mounts::Active;
+use crate::registry::{Actor, Registry, RegistryError};
+use crate::store::catalog::{self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status};
+use crate::telemetry::wall_ms;
+
+/// A component on its way in: written to a file and hashed as it comes, never held in memory.
+pub struct Incoming {
+    file: tokio::fs::File,
+    path: PathBuf,
+    hash: Sha256,
+    bytes: u64,
+    bytes_max: u64,
+    /// Set once the file has its name.
+    kept: bool,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.kept {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl Incoming {
+    /// The next piece.
+    ///
+    /// # Errors
+    /// If that is more than a component may have, or the disk takes no more.
+    pub async fn write(&mut self, piece: &[u8]) -> Result<(), RegistryError> {
+        self.bytes += piece.len() as u64;
+        if self.bytes > self.bytes_max {
+            let (bytes, bytes_max) = (self.bytes as usize, self.bytes_max as usize);
+            return Err(RegistryError::TooMuch(PluginError::TooLarge { bytes, bytes_max }.to_string()));
+        }
+        self.hash.update(piece);
+        self.file.write_all(piece).await.map_err(|e| folder(&self.path, &e))
+    }
+}
+
+fn folder(path: &std::path::Path, error: &std::io::Error) -> RegistryError {
+    RegistryError::Folder { path: path.display().to_string(), cause: error.to_string() }
+}
+
+impl Registry {
+    /// Begins to take a component in.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub async fn receive(&self) -> Result<Incoming, RegistryError> {
+        let path = self.folder.join(format!("incoming-{:016x}", rand::random::<u64>()));
+        let open = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await;
+        let file = open.map_err(|e| folder(&path, &e))?;
+        let bytes_max = self.limits.plugin_bytes_max as u64;
+        Ok(Incoming { file, path, hash: Sha256::new(), bytes: 0, bytes_max, kept: false })
+    }
+
+    /// Gives a component that came in whole its name.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub async fn keep(&self, mut incoming: Incoming) -> Result<(Digest, u64), RegistryError> {
+        let failed = |path: &PathBuf, e: std::io::Error| folder(path, &e);
+        incoming.file.sync_all().await.map_err(|e| failed(&incoming.path, e))?;
+        let digest = Digest(std::mem::take(&mut incoming.hash).finalize().into());
+        let to = self.component(digest);
+        tokio::fs::rename(&incoming.path, &to).await.map_err(|e| failed(&to, e))?;
+        incoming.kept = true;
+        Ok((digest, incoming.bytes))
+    }
+
+    /// Adds a version whose component was [kept](Self::keep). Nothing runs by that: it waits to be vetted.
+    ///
+    /// # Errors
+    /// If the manifest names another component, or the tenant has the component or that version of the plugin already.
+    pub async fn add(
+        &self,
+        who: &Actor,
+        tenant: &str,
+        manifest: &str,
+        (digest, bytes): (Digest, u64),
+    ) -> Result<catalog::Version, RegistryError> {
+        let parsed = Manifest::parse(manifest)?;
+        if let Some(named) = parsed.digest.filter(|named| *named != digest) {
+            return Err(RegistryError::Invalid(format!(
+                "plugin.toml names the component {named}, and this is {digest}: build it again, and let `hotbay plugin push` write the digest"
+            )));
+        }
+        let row = version_row(tenant, &parsed, manifest, digest, bytes, &who.name);
+        let detail = json!({ "version": format!("{}@{}", row.name, row.version), "bytes": bytes, "capabilities": row.capabilities });
+        let audit = who.did("plugin.uploaded", tenant, digest.to_string(), &detail);
+        if self.catalog().change(vec![Change::InsertVersion(row.clone())], Some(audit)).await?.is_none() {
+            return Err(self.why_not_added(&row).await?);
+        }
+        Ok(row)
+    }
+
+    async fn why_not_added(&self, row: &catalog::Version) -> Result<RegistryError, RegistryError> {
+        if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
+            return Ok(RegistryError::Conflict(format!(
+                "this component is there already, as {}@{}, and is {}",
+                known.name, known.version, known.status
+            )));
+        }
+        Ok(RegistryError::Conflict(format!(
+            "there is a {}@{} with another component already; a version never changes: raise `version` in plugin.toml",
+            row.name, row.version
+        )))
+    }
+
+    /// Approves a version that passed vetting: it may run.
+    ///
+    /// # Errors
+    /// If it is not one that waits for that.
+    pub async fn approve(
+        &self,
+        who: &Actor,
+        row: &catalog::Version,
+        signed: Option<(String, String)>,
+    ) -> Result<(), RegistryError> {
+        let (key_id, signature) = signed.unzip();
+        let approval = Approval {
+            id: 0,
+            tenant: row.tenant.clone(),
+            digest: row.digest,
+            by: who.name.clone(),
+            key_id: key_id.clone(),
+            signature,
+            at_ms: wall_ms(),
+            reason: who.reason.clone(),
+        };
+        let changes = vec![
+            self.becomes(row, &[Status::Vetted], Status::Approved, who.reason.clone()),
+            Change::InsertApproval(approval),
+        ];
+        self.decide(who, "plugin.approved", row, changes, &json!({ "key_id": key_id }), "vetted").await
+    }
+
+    /// Refuses a version: it will never run.
+    ///
+    /// # Errors
+    /// If it was approved already, or refused.
+    pub async fn reject(&self, who: &Actor, row: &catalog::Version) -> Result<(), RegistryError> {
+        let from = [Status::Uploaded, Status::Vetting, Status::Vetted];
+        let changes = vec![self.becomes(row, &from, Status::Rejected, who.reason.clone())];
+        self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await
+    }
+
+    /// Takes an approval back: the version runs no more, nowhere, at once; its channels get what they had before.
+    ///
+    /// # Errors
+    /// If it was not approved.
+    pub async fn revoke(&self, who: &Actor, row: &catalog::Version) -> Result<Vec<i64>, RegistryError> {
+        let _turn = self.deploying.lock().await;
+        let changes = vec![self.becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
+        self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await?;
+        let digest = Digest(row.digest);
+        self.mounts.withdraw(digest);
+        let theirs = |active: &Active| active.digest() == digest && active.row.owner == row.tenant;
+        let mut ended = Vec::new();
+        for active in self.mounts.active().into_iter().filter(theirs) {
+            let because =
+                Actor { name: who.name.clone(), reason: Some(format!("{} {} was revoked", row.name, row.version)) };
+            match self.roll_back_in_turn(&because, active.row.id).await {
+                Ok(_) => ended.push(active.row.id),
+                Err(error) => {
+                    tracing::error!(
+                        mount = active.row.mount, deployment = active.row.id, %error,
+                        "a revoked version has nothing before it: its channels are unavailable until another one is deployed"
+                    );
+                }
+            }
+        }
+        self.mounts.withdraw(digest);
+        self.apply();
+        Ok(ended)
+    }
+
+    fn becomes(&self, row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
+        Change::SetStatus { tenant: row.tenant.clone(), digest: row.digest, from: from.to_vec(), to, reason }
+    }
+
+    async fn decide(
+        &self,
+        who: &Actor,
+        action: &str,
+        row: &catalog::Version,
+        changes: Vec<Change>,
+        detail: &serde_json::Value,
+        wanted: &str,
+    ) -> Result<(), RegistryError> {
+        let audit = who.did(action, &row.tenant, hex::encode(row.digest), detail);
+        if self.catalog().change(changes, Some(audit)).await?.is_some() {
+            return Ok(());
+        }
+        let now = self.catalog().version(&row.tenant, &row.digest).await?;
+        let status = now.map_or_else(|| "not there any more".to_owned(), |now| now.status.to_string());
+        Err(RegistryError::Conflict(format!("{}@{} is {status}, and not {wanted}", row.name, row.version)))
+    }
+
+    /// Removes components that no version names, left by uploads that were cut off, when the broker starts.
+    pub(super) fn remove_left_behind(&self) {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("incoming-") {
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+    }
+
+    /// All deployments in force that the store knows.
+    pub(super) async fn deployments_in_force(&self) -> Result<Vec<catalog::Deployment>, RegistryError> {
+        let filter = DeploymentFilter { state: Some(DeploymentState::Active), ..DeploymentFilter::default() };
+        let (mut rows, mut after): (Vec<_>, Option<Cursor>) = (Vec::new(), None);
+        loop {
+            let page = self.catalog().deployments(&filter, after.as_ref(), PAGE).await?;
+            rows.extend(page.rows);
+            after = page.next;
+            if after.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+}
+
+/// The row of a version that just came in.
+pub(super) fn version_row(
+    tenant: &str,
+    parsed: &Manifest,
+    manifest: &str,
+    digest: Digest,
+    bytes: u64,
+    uploader: &str,
+) -> catalog::Version {
+    catalog::Version {
+        tenant: tenant.to_owned(),
+        digest: digest.0,
+        name: parsed.name.clone(),
+        version: parsed.version.to_string(),
+        contract: crate::plugin::inspect::CONTRACT_VERSION.to_owned(),
+        manifest: manifest.to_owned(),
+        schema: parsed.state.schema,
+        accepts: parsed.state.accepts.iter().copied().collect(),
+        capabilities: parsed.capabilities.iter().map(|one| one.as_str().to_owned()).collect(),
+        bytes,
+        uploader: uploader.to_owned(),
+        uploaded_ms: wall_ms(),
+        status: Status::Uploaded,
+        reason: None,
+    }
+}

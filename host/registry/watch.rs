@@ -1,0 +1,89 @@
+//! Looks after deployments while they are in force: lets canaries grow, and rolls back what breaks its budget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::registry::mounts::{Active, counts};
+use crate::registry::strategy::{Kind, Strategy};
+use crate::registry::{Actor, Registry, RegistryError};
+use crate::store::catalog::{Change, DeploymentState};
+use crate::telemetry::wall_ms;
+
+/// How often.
+const TICK: Duration = Duration::from_millis(250);
+
+impl Registry {
+    /// Looks after them until the broker stops.
+    pub async fn watch(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            for active in self.mounts.active() {
+                if let Err(error) = self.look_at(&active).await {
+                    tracing::warn!(deployment = active.row.id, mount = active.row.mount, %error, "a deployment cannot be changed; trying again");
+                }
+            }
+        }
+    }
+
+    async fn look_at(&self, active: &Active) -> Result<(), RegistryError> {
+        let id = active.row.id;
+        let _turn = self.deploying.lock().await;
+        if let Some(why) = active.strategy.budget.broken(&counts(&active.tally)) {
+            return match self.roll_back_in_turn(&Actor::new("budget").because(&why), id).await {
+                Ok(_) => {
+                    tracing::error!(deployment = id, mount = active.row.mount, why, "rolled back");
+                    Ok(())
+                }
+                // There is nothing before it, or somebody was faster.
+                Err(RegistryError::Conflict(error)) => {
+                    tracing::debug!(deployment = id, error, why, "not rolled back");
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let due_ms =
+            active.row.changed_ms.saturating_add(active.strategy.step_s.unwrap_or(u64::MAX).saturating_mul(1_000));
+        match active.strategy.next() {
+            Some(next) if due_ms <= wall_ms() => self.step(active, next).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The next step of a canary; after the last one it is for all, and takes the place of what was.
+    async fn step(&self, active: &Active, next: Strategy) -> Result<(), RegistryError> {
+        let mut row = active.row.clone();
+        row.changed_ms = wall_ms();
+        row.strategy = next.to_json();
+        let is_last = next.kind == Kind::All;
+        let others = self.mounts.active().into_iter().filter(|other| other.row.id != row.id);
+        let replaced: Vec<Active> = others.filter(|other| is_last && other.scope() == active.scope()).collect();
+        let mut changes = vec![Change::UpdateDeployment {
+            id: row.id,
+            from: vec![DeploymentState::Active],
+            to: DeploymentState::Active,
+            strategy: Some(row.strategy.clone()),
+            reason: row.reason.clone(),
+            changed_ms: row.changed_ms,
+        }];
+        changes.extend(replaced.iter().map(|other| super::deploy::ended(other, DeploymentState::Superseded, None)));
+        let detail = json!({ "deployment": row.id, "strategy": next, "counts": counts(&active.tally) });
+        let action = if is_last { "deployment.promoted" } else { "deployment.grown" };
+        let audit = Actor::new("strategy").did(action, row.tenant.as_deref().unwrap_or(""), row.mount.clone(), &detail);
+        if self.catalog().change(changes, Some(audit)).await?.is_none() {
+            return Ok(()); // Somebody was faster.
+        }
+        tracing::info!(deployment = row.id, mount = row.mount, strategy = row.strategy, "{action}");
+        replaced.iter().for_each(|other| self.mounts.remove(other.row.id, false));
+        self.mounts.put(row, next);
+        self.apply();
+        Ok(())
+    }
+}
