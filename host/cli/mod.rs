@@ -7,6 +7,7 @@ mod compile_worker;
 mod key;
 mod plugin;
 mod serve;
+mod tape;
 mod token;
 mod welcome;
 
@@ -38,6 +39,8 @@ enum Command {
     Key(key::Key),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    #[command(subcommand)]
+    Tape(tape::Tape),
     #[command(hide = true)]
     CompileWorker(compile_worker::CompileWorker),
 }
@@ -52,6 +55,7 @@ impl Cli {
             Command::Key(command) => command.run(environment),
             Command::Plugin(command) => command.run(),
             Command::CompileWorker(command) => command.run(),
+            Command::Tape(command) => command.run(),
             Command::Token(command) => command.run(environment),
         };
         match done {

@@ -1,5 +1,7 @@
 //! Events as tapes have them: what a plugin is told of them, and nothing else.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::content::{Content, Known};
@@ -148,6 +150,45 @@ impl Happened {
                     redaction.known(identity);
                 }
             }
+        }
+    }
+}
+
+/// For people: what it was, and the beginning of what it carries.
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let carries = match self {
+            Self::Join { identity: Known(identity), frame, .. } => {
+                write!(f, "join of {}", identity.user())?;
+                frame.as_ref()
+            }
+            Self::Leave { user, frame, .. } => {
+                write!(f, "leave of {user}")?;
+                frame.as_ref()
+            }
+            Self::Message { user, payload, .. } => {
+                write!(f, "message from {user}")?;
+                Some(payload)
+            }
+            Self::Timer { name, .. } => {
+                write!(f, "timer {name}")?;
+                None
+            }
+            Self::Publish { source, payload, .. } => {
+                match source {
+                    Source::Api(key) => write!(f, "publish by key {key}")?,
+                    Source::Channel(name) => write!(f, "publish from channel {name}")?,
+                }
+                Some(payload)
+            }
+            Self::Request { method, path, body, .. } => {
+                write!(f, "request {method} {path}")?;
+                Some(body)
+            }
+        };
+        match carries {
+            Some(content) => write!(f, ": {content}"),
+            None => Ok(()),
         }
     }
 }
