@@ -11,11 +11,16 @@ use crate::plugin::PluginError;
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// Core instances, tables and memories a component may have. A Rust component for `wasm32-wasip2` has one memory
-/// and a few core instances: itself and the shims that link it.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 24;
+/// and a few core instances: itself and the shims that link it. JavaScript by componentize-qjs has two memories, Python by
+/// componentize-py 38 core instances: the interpreter is linked from several libraries.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 const TABLES_PER_COMPONENT: u32 = 8;
 const MEMORIES_PER_COMPONENT: u32 = 2;
 const TABLE_ELEMENTS: usize = 20_000;
+/// What the runtime may need for one core instance and for all of a component's, in bytes. It is allocated as needed, not beforehand: some
+/// 60 KB for Rust, 410 KB for Python, whose interpreter has thousands of functions.
+const CORE_INSTANCE_BYTES: usize = 512 << 10;
+const COMPONENT_INSTANCE_BYTES: usize = 1 << 20;
 /// Slots beside those of awake channels: for the pure functions (`route`, `refused`), for instances on their way out or taking another
 /// one's place, and for those that run beside another one for comparison.
 const SPARE_INSTANCES: usize = 256 + SHADOWS_MAX;
@@ -61,15 +66,15 @@ pub(super) fn for_trying(memory_bytes_max: usize) -> Result<Engine, PluginError>
 fn pooled(instances: u32, memory_bytes_max: usize) -> Result<Engine, PluginError> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(6))
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
         .total_memories(instances)
         .total_tables(instances.saturating_mul(4))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
-        .max_core_instance_size(64 << 10)
-        .max_component_instance_size(256 << 10)
+        .max_core_instance_size(CORE_INSTANCE_BYTES)
+        .max_component_instance_size(COMPONENT_INSTANCE_BYTES)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(memory_bytes_max)
         // Slots that were used by a version stay mapped for it, but only a few of them.
