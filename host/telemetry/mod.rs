@@ -89,6 +89,17 @@ pub fn start_logging(config: &LogConfig) -> Result<(), String> {
     started.map_err(|e| e.to_string())
 }
 
+/// Starts showing what plugins log on standard error, and nothing else: for whoever tries a plugin out.
+///
+/// # Errors
+/// If logging was started already.
+pub fn start_plugin_logging() -> Result<(), String> {
+    const FILTER: &str = "off,hotbay::plugin=debug,hotbay::plugin::compile=off";
+    let lines = tracing_subscriber::fmt().compact().without_time().with_target(false).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_env_filter(EnvFilter::new(FILTER));
+    lines.try_init().map_err(|e| e.to_string())
+}
+
 /// Starts the metrics recorder, with the buckets of its histograms and the words of its metrics.
 ///
 /// # Errors
