@@ -159,6 +159,8 @@ impl Broker {
         let drained = tokio::time::timeout(drain, async {
             directory.drain().await;
             site.hub.close_all().await;
+            let registry = Arc::clone(&site.registry);
+            drop(tokio::task::spawn_blocking(move || registry.finish()).await);
             drop(accept.await);
             site.store.close().await
         });

@@ -113,6 +113,25 @@ pub const REPLAY_DIFFERENCES_MAX: usize = 1_000;
 pub const SWAPS_MAX: usize = 64;
 /// Channels beside whose version another one runs for comparison (`shadow`), at the same time; further ones run without.
 pub const SHADOWS_MAX: usize = 1_000;
+/// Largest body of JSON that the admin API takes, in bytes.
+pub const ADMIN_BODY_BYTES_MAX: usize = 256 << 10;
+/// How long such a body may take, in milliseconds.
+pub const ADMIN_BODY_MS_MAX: u64 = 10_000;
+/// Longest reason in the audit log, in bytes.
+pub const ADMIN_REASON_BYTES_MAX: usize = 1 << 10;
+/// Uploads of versions at the same time; of each tenant and operator one.
+pub const UPLOADS_MAX: usize = 10;
+/// How long an upload may take, in milliseconds.
+pub const UPLOAD_MS_MAX: u64 = 10 * 60_000;
+/// How long it may pause, in milliseconds.
+pub const UPLOAD_PAUSE_MS_MAX: u64 = 30_000;
+/// Largest signature that comes with an upload, in bytes.
+pub const SIGNATURE_BYTES_MAX: usize = 4 << 10;
+
+/// Recordings of channels that go on at the same time.
+pub const RECORDINGS_MAX: usize = 20;
+/// Tapes that are written at the same time.
+pub const TAPES_MAX: usize = 100;
 
 /// Bounds of the whole process.
 #[derive(Debug, Clone, Deserialize)]

@@ -7,6 +7,7 @@ mod lifecycle;
 mod refuse;
 mod shadow;
 mod swap;
+mod tape;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
@@ -24,6 +25,7 @@ use crate::channel::actor::commit::CommitUnderWay;
 use crate::channel::actor::lifecycle::Live;
 use crate::channel::actor::shadow::Shadows;
 use crate::channel::actor::swap::Before;
+use crate::channel::actor::tape::Taping;
 use crate::channel::core::{BatchId, Core, Output, Step};
 use crate::channel::courier::Courier;
 use crate::channel::directory::{Channel, Directory};
@@ -77,6 +79,8 @@ struct Actor {
     before: Option<Before>,
     /// What runs beside it.
     shadows: Shadows,
+    /// What its calls are recorded on.
+    taping: Taping,
     /// A few, oldest first.
     prepared: Vec<(BatchId, Prepared)>,
     commit: Option<CommitUnderWay>,
@@ -139,6 +143,7 @@ impl Actor {
             declined: None,
             before: None,
             shadows: Shadows::default(),
+            taping: Taping::default(),
             alarm: Box::pin(sleep_until(Instant::now() + WAIT_MAX)),
             queues: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
             directory: Arc::clone(directory),

@@ -18,5 +18,5 @@ pub use crate::channel::mailbox::{Enclosure, Letter, Reply};
 pub use crate::channel::membership::Membership;
 pub use crate::channel::publish::{Publication, PublishError, Publisher};
 pub use crate::channel::version::{
-    Assignment, CANARY_PARTS, Deployed, Plan, Rollout, Rule, RuleKind, Tally, Version, canary_part,
+    Assignment, CANARY_PARTS, Deployed, Plan, Recording, Rollout, Rule, RuleKind, Tally, Tapes, Version, canary_part,
 };

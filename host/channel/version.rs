@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::channel::logic::Logic;
 use crate::limits::MountLimits;
 use crate::plugin::compile::Digest;
+use crate::plugin::tape::TapeHandle;
 use crate::plugin::{Fault, Plugin, Router};
 use crate::protocol::name::{ChannelName, ChannelPattern};
 
@@ -153,8 +155,7 @@ pub enum RuleKind {
 
 impl Rule {
     fn is_for(&self, channel: &ChannelName) -> bool {
-        self.tenant.as_deref().is_none_or(|tenant| tenant == channel.tenant())
-            && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(channel.name()))
+        is_for(self.tenant.as_deref(), self.pattern.as_ref(), channel)
     }
 }
 
@@ -175,6 +176,36 @@ pub fn canary_part(deployment: i64, channel: &ChannelName) -> u32 {
     ((hash ^ (hash >> 31)) % u64::from(CANARY_PARTS)) as u32
 }
 
+/// Makes tapes for channels.
+pub trait Tapes: Send + Sync {
+    /// Begins a tape of a channel whose next call is the opening of an instance; `None` if there are as many as may be.
+    fn begin(&self, channel: &ChannelName, logic: &Logic, version: &Version) -> Option<TapeHandle>;
+}
+
+/// A wish to have channels recorded.
+pub struct Recording {
+    /// Names it.
+    pub id: u64,
+    /// Only channels of this tenant.
+    pub tenant: Option<Arc<str>>,
+    /// Only channels with such a name.
+    pub pattern: Option<ChannelPattern>,
+    /// Where their tapes come from.
+    pub tapes: Arc<dyn Tapes>,
+}
+
+impl Recording {
+    /// Whether a channel is to be recorded.
+    pub fn is_for(&self, channel: &ChannelName) -> bool {
+        is_for(self.tenant.as_deref(), self.pattern.as_ref(), channel)
+    }
+}
+
+fn is_for(tenant: Option<&str>, pattern: Option<&ChannelPattern>, channel: &ChannelName) -> bool {
+    tenant.is_none_or(|tenant| tenant == channel.tenant())
+        && pattern.is_none_or(|pattern| pattern.matches(channel.name()))
+}
+
 /// The rules of a mount, the one that counts first, first.
 pub struct Plan {
     /// The rules.
@@ -187,6 +218,8 @@ pub struct Plan {
     pub earlier: Vec<Arc<Version>>,
     /// Schemas of all versions of the mount, also of those that are not loaded: what they saved may be taken over.
     pub schemas: HashMap<Digest, u32>,
+    /// Which channels are to be recorded.
+    pub recordings: Vec<Recording>,
 }
 
 /// The version of a channel.
@@ -207,7 +240,7 @@ impl Plan {
     pub fn all(version: Arc<Version>) -> Self {
         let schemas = HashMap::from([(version.digest(), version.schema)]);
         let base_deployed = Deployed { id: 0, tally: Arc::default() };
-        Self { rules: Vec::new(), base: version, base_deployed, earlier: Vec::new(), schemas }
+        Self { rules: Vec::new(), base: version, base_deployed, earlier: Vec::new(), schemas, recordings: Vec::new() }
     }
 
     /// What a channel gets, if it is not to have what one deployment gives it.

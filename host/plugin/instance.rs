@@ -30,6 +30,7 @@ pub struct Instance {
 }
 
 /// What `open` is told about the channel.
+#[derive(Clone)]
 pub struct Opening<'a> {
     /// The channel.
     pub name: &'a ChannelName,

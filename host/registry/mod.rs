@@ -12,6 +12,7 @@ mod deploy;
 mod error;
 pub mod manifest;
 mod mounts;
+mod recordings;
 pub mod scratch;
 mod startup;
 pub mod strategy;
@@ -28,12 +29,14 @@ use crate::plugin::compile::Digest;
 use crate::plugin::{Plugin, PluginError, Runtime};
 use crate::registry::manifest::Manifest;
 use crate::registry::mounts::Mounts;
+use crate::registry::recordings::Studio;
 use crate::store::Store;
 use crate::store::catalog::{self, AuditEntry, Catalog, Status};
 use crate::telemetry::wall_ms;
 
 pub use crate::registry::deploy::{Deploy, DeploymentStatus};
 pub use crate::registry::error::RegistryError;
+pub use crate::registry::recordings::{Record, RecordingStatus};
 pub use crate::registry::startup::{Configured, Entered};
 
 /// Who does something, for the audit log.
@@ -78,6 +81,7 @@ pub struct Registry {
     folder: PathBuf,
     limits: NodeLimits,
     mounts: Mounts,
+    studio: Arc<Studio>,
     directory: OnceLock<Arc<Directory>>,
     loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
     /// Held while deployments change, so that they do one after another.
@@ -101,6 +105,7 @@ impl Registry {
         Ok(Self {
             store,
             runtime,
+            studio: Arc::new(Studio::new(folder.with_file_name("tapes"))),
             folder,
             limits,
             mounts: Mounts::default(),
@@ -149,6 +154,11 @@ impl Registry {
         let loaded = Arc::new(loaded);
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::clone(&loaded));
         Ok((loaded, manifest))
+    }
+
+    /// Writes the tapes to their end, when the broker stops. Blocks until that is done.
+    pub fn finish(&self) {
+        self.studio.finish();
     }
 
     /// Puts the plans of all mounts in place and tells awake channels.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::channel::{Deployed, Logic, Plan, Rule, Tally, Version};
+use crate::channel::{Deployed, Logic, Plan, Recording, Rule, Tally, Version};
 use crate::plugin::Plugin;
 use crate::plugin::compile::Digest;
 use crate::protocol::name::ChannelPattern;
 use crate::registry::manifest::Manifest;
+use crate::registry::recordings::Recorder;
 use crate::registry::strategy::{Counts, Kind, Strategy};
 use crate::store::catalog::Deployment;
 
@@ -55,6 +56,7 @@ struct State {
     earlier: HashMap<String, Digest>,
     /// Schemas of versions, loaded or not.
     schemas: HashMap<Digest, u32>,
+    recordings: Vec<Arc<Recorder>>,
 }
 
 impl Mounts {
@@ -148,11 +150,26 @@ impl Mounts {
         }
     }
 
+    /// Adds a recording.
+    pub(super) fn record(&self, recorder: Arc<Recorder>) {
+        self.lock().recordings.push(recorder);
+    }
+
+    /// Ends a recording.
+    pub(super) fn stop_recording(&self, id: u64) {
+        self.lock().recordings.retain(|recorder| recorder.id() != id);
+    }
+
+    /// Recordings that go on.
+    pub(super) fn recordings(&self) -> Vec<Arc<Recorder>> {
+        self.lock().recordings.clone()
+    }
+
     /// Puts the plans of all mounts in place, as the deployments in force say. Versions that no channel is to run or to go back to are
     /// forgotten here; those that still run them keep them until they leave.
     pub(super) fn plan(&self) {
         let mut state = self.lock();
-        let State { mounts, active, earlier, schemas } = &mut *state;
+        let State { mounts, active, earlier, schemas, recordings } = &mut *state;
         for (name, mount) in mounts.iter_mut() {
             let base = mount.logic.rollout.plan().base.digest();
             mount.versions.retain(|digest, _| {
@@ -198,8 +215,20 @@ impl Mounts {
                 base_deployed,
                 earlier,
                 schemas: schemas.clone(),
+                recordings: recordings.iter().filter(|one| one.asked.mount == *name).map(recording).collect(),
             });
         }
+    }
+}
+
+fn recording(recorder: &Arc<Recorder>) -> Recording {
+    let asked = &recorder.asked;
+    Recording {
+        id: recorder.id(),
+        tenant: asked.tenant.as_deref().map(Into::into),
+        // It was read when it was asked for.
+        pattern: asked.pattern.as_ref().and_then(|pattern| ChannelPattern::parse(pattern).ok()),
+        tapes: Arc::clone(recorder) as _,
     }
 }
 

@@ -171,6 +171,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         self.remove_left_behind();
         self.learn_schemas().await?;
+        self.end_tapes_left_behind().await?;
         for row in self.deployments_in_force().await? {
             if self.mounts.logic(&row.mount).is_none() {
                 tracing::warn!(

@@ -24,6 +24,9 @@ impl Registry {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(TICK) => {}
             }
+            if let Err(error) = self.look_after_tapes().await {
+                tracing::warn!(%error, "the rows of tapes cannot be written; trying again");
+            }
             for active in self.mounts.active() {
                 if let Err(error) = self.look_at(&active).await {
                     tracing::warn!(deployment = active.row.id, mount = active.row.mount, %error, "a deployment cannot be changed; trying again");

@@ -19,5 +19,6 @@ mod membership;
 mod plugin;
 mod reads;
 mod store;
+mod tapes;
 mod timers;
 mod upgrade;

@@ -43,7 +43,7 @@ fn try_out(inside: &Inside, version: &Arc<Version>, kind: RuleKind) -> Arc<Tally
 }
 
 /// Waits until a number is what it should be.
-async fn until(what: &str, number: impl Fn() -> u64, expected: u64) {
+pub(crate) async fn until(what: &str, number: impl Fn() -> u64, expected: u64) {
     let reached = async {
         while number() != expected {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;

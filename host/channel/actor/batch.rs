@@ -11,7 +11,7 @@ use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
 use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
-use crate::plugin::{Channel as _, Effects, Fault, account};
+use crate::plugin::{Channel as _, Effects, Fault, Recorder, account};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
@@ -33,30 +33,38 @@ pub(super) struct Prepared {
     responses: Vec<(RequestId, HttpResponse)>,
     /// Epoch and sequence number it depends on.
     position: (u64, u64),
+    /// Its number on the tape.
+    taped: Option<u64>,
 }
 
 impl Actor {
     pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
         if self.assigned.shadow.is_some() {
             Box::pin(self.tend_shadow()).await;
+            if self.instance.is_none() {
+                self.core.undo();
+                return self.core.lose_instance();
+            }
         }
         let changes = self.change_members(&batch);
         let (Some(claim), Some(live)) = (&self.claim, self.instance.take()) else {
             let out = self.core.failed(false, now_ms());
             return self.carry_out(out).await;
         };
-        let Live { instance, permit, serving, seed } = live;
-        let recorder = self.shadows.recorder(&claim.view);
+        let Live { instance, permit, serving, seed, is_taped } = live;
+        let is_taped = is_taped && self.taping.tape().is_some();
+        let recorder = (is_taped || self.shadows.is_running()).then(|| Recorder::new(Arc::clone(&claim.view) as _));
         let channel = recorder.clone().map_or_else(|| Arc::clone(&claim.view) as _, |recorder| recorder as _);
         let (instance, result) = instance.handle(channel, Arc::clone(&batch)).await;
         if let Some(mut instance) = instance {
             let ran = instance.take_ran();
             hot::PLUGIN_CPU.increment(ran.as_micros() as u64);
             self.assigned.deployed.tally.ran(batch.events.len(), ran);
-            self.instance = Some(Live { instance, permit, serving, seed });
+            self.instance = Some(Live { instance, permit, serving, seed, is_taped });
         }
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
+        let taped = recorder.map(|recorder| self.account(&batch, &recorder, &result, is_taped));
         let result = result.and_then(|effects| {
             let timers = effects.timers.iter().map(|(name, timer)| (name, timer.is_some()));
             match self.core.timers_after(timers) {
@@ -67,20 +75,19 @@ impl Actor {
         let out = match result {
             Ok(effects) => {
                 self.stay_swapped();
-                if let Some(recorder) = recorder {
-                    self.shadow_batch(&batch, recorder.take(), account(&effects));
-                }
                 let timers: Vec<_> = effects
                     .timers
                     .iter()
                     .map(|(name, timer)| (name.clone(), timer.map(|timer| (timer.due_ms, timer.durable))))
                     .collect();
-                let prepared = self.prepare(batch, effects, changes);
+                let mut prepared = self.prepare(batch, effects, changes);
+                prepared.taped = taped.flatten();
                 let wrote = prepared.commit.is_some();
                 self.prepared.push((id, prepared));
                 self.core.ran(wrote, timers)
             }
             Err(fault) => {
+                self.taping.discard(taped.flatten());
                 self.take_back(
                     changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member),
                 );
@@ -95,6 +102,23 @@ impl Actor {
             }
         };
         self.carry_out(out).await;
+    }
+
+    /// Tells what a batch did to whoever wants to know: the tape, and what runs beside. Its number on the tape.
+    fn account(
+        &mut self,
+        batch: &Arc<Batch>,
+        recorder: &Recorder,
+        result: &Result<Effects, Fault>,
+        is_taped: bool,
+    ) -> Option<u64> {
+        let told = result.as_ref().map(account).map_err(Clone::clone);
+        let reads = recorder.take();
+        let number = is_taped.then(|| self.taping.batch(batch, reads.clone(), &told)).flatten();
+        if let Ok(effects) = told {
+            self.shadow_batch(batch, reads, effects);
+        }
+        number
     }
 
     /// Lets the batch's joins and leaves take hold on the roster, before the plugin runs.
@@ -139,6 +163,7 @@ impl Actor {
     /// The writes of a batch were given up: it leaves no trace.
     pub(super) fn discard(&mut self, id: BatchId) {
         if let Some(prepared) = self.take_prepared(id) {
+            self.taping.discard(prepared.taped);
             self.take_back(prepared.joined.into_iter());
         }
     }
@@ -192,6 +217,7 @@ impl Actor {
             publishes: effects.publishes,
             responses: effects.responses,
             position,
+            taped: None,
         }
     }
 

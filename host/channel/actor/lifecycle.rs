@@ -14,7 +14,7 @@ use crate::channel::core::StartFailure;
 use crate::channel::version::{Assignment, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::compile::Digest;
-use crate::plugin::{Fault, Instance, Opening};
+use crate::plugin::{Fault, Instance, Opening, Recorder};
 use crate::store::{Acquired, Commit, Durability, Writes};
 use crate::telemetry::now_ms;
 
@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) serving: Serving,
     /// What it was opened with.
     pub(super) seed: u64,
+    /// Whether its opening is on the tape, so that its calls may be, too.
+    pub(super) is_taped: bool,
 }
 
 /// Counts a channel among those of its deployment, until it is dropped.
@@ -92,6 +94,7 @@ impl Actor {
         let Some(claim) = &mut self.claim else { return Ok(None) };
         let (saved, pinned) = (claim.saved.take(), claim.pinned);
         self.choose(pinned);
+        self.consider_taping();
         let logic = &self.channel.logic;
         let earlier = pinned.filter(|pinned| *pinned != self.assigned.version.digest());
         let taken = saved.clone().filter(|_| match earlier {
@@ -99,7 +102,7 @@ impl Actor {
             Some(earlier) => logic.rollout.schema_of(earlier).is_some_and(|schema| self.assigned.version.takes(schema)),
         });
         let seed = rand::random();
-        let mut opened = self.open_instance(&self.assigned.version, taken, seed).await;
+        let mut opened = self.open_instance(&self.assigned.version, taken, seed, true).await;
         // The version that wrote last: it goes on if the one that should take over from it cannot.
         // Not one that this channel just left.
         let back = earlier.and_then(|earlier| logic.rollout.find(earlier));
@@ -111,13 +114,14 @@ impl Actor {
                 self.count_fault(&fault);
                 self.decline(&self.assigned.clone());
                 self.assigned = back;
-                opened = self.open_instance(&self.assigned.version, saved, seed).await;
+                opened = self.open_instance(&self.assigned.version, saved, seed, true).await;
             }
             _ => {}
         }
         match opened {
             Ok(instance) => {
-                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned), seed });
+                let (serving, is_taped) = (Serving::of(&self.assigned), self.taping.tape().is_some());
+                self.instance = Some(Live { instance, permit, serving, seed, is_taped });
                 Ok(timers)
             }
             Err(fault) => {
@@ -136,9 +140,11 @@ impl Actor {
         version: &Arc<Version>,
         saved: Option<Bytes>,
         seed: u64,
+        onto_tape: bool,
     ) -> impl Future<Output = Result<Instance, Fault>> + Send + use<> {
         let (channel, version) = (Arc::clone(&self.channel), Arc::clone(version));
         let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
+        let tape = self.taping.tape().filter(|_| onto_tape).cloned();
         async move {
             let Some(view) = view else {
                 return Err(Fault::Unavailable { cause: "the channel was given up".to_owned() });
@@ -152,8 +158,14 @@ impl Actor {
             };
             let (limits, label) = (Arc::clone(&version.limits), channel.name.to_string());
             let mut instance = Instance::start(&version.plugin, limits, opening.seed, &label).await?;
-            instance.open(view as _, opening).await?;
-            Ok(instance)
+            let Some(tape) = tape else {
+                instance.open(view as _, opening).await?;
+                return Ok(instance);
+            };
+            let recorder = Recorder::new(view as _);
+            let opened = instance.open(Arc::clone(&recorder) as _, opening.clone()).await;
+            tape.open(version.digest(), &opening, recorder.take(), opened.as_ref().err());
+            opened.map(|()| instance)
         }
     }
 
@@ -193,8 +205,8 @@ impl Actor {
     /// Saves the instance's memory and parks the members. False if something came in meanwhile.
     pub(super) async fn sleep(&mut self) -> bool {
         let mut saved = Vec::new();
-        if let (Some(mut live), Some(claim)) = (self.instance.take(), &self.claim) {
-            match live.instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
+        if let Some(mut live) = self.instance.take() {
+            match self.save_instance(&mut live).await {
                 Ok(memory) => saved = memory,
                 Err(fault) => self.count_fault(&fault),
             }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::channel::actor::Actor;
 use crate::channel::version::{Deployed, Version};
 use crate::channel::view::View;
-use crate::plugin::{Channel, Entry, Fault, Instance, Playback, Reads, Recorder, account, differences};
+use crate::plugin::{Channel, Entry, Fault, Instance, Playback, Reads, account, differences};
 use crate::protocol::event::Batch;
 use crate::telemetry::now_ms;
 
@@ -50,9 +50,9 @@ impl Shadows {
         self.running = None;
     }
 
-    /// What the instance is to read through, if its reads are needed.
-    pub(super) fn recorder(&self, view: &Arc<View>) -> Option<Arc<Recorder>> {
-        self.running.as_ref().map(|_| Recorder::new(Arc::clone(view) as _))
+    /// Whether there is one, which needs to know what the instance read and did.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     fn pause(&mut self) {
@@ -62,7 +62,7 @@ impl Shadows {
 }
 
 impl Actor {
-    /// Before a batch runs: begins or ends a shadow, as the plan says.
+    /// Before a batch runs: begins or ends a shadow, as the plan says. The instance may be lost by that, if it cannot save.
     pub(super) async fn tend_shadow(&mut self) {
         let wanted = self.assigned.shadow.as_ref().filter(|(version, _)| !version.is_withdrawn());
         let running = self.shadows.running.as_ref().filter(|running| !running.batches.is_closed());
@@ -82,21 +82,21 @@ impl Actor {
         let Ok(permit) = Arc::clone(&self.directory.shadows).try_acquire_owned() else {
             return self.shadows.pause();
         };
-        let (Some(live), Some(claim)) = (&mut self.instance, &self.claim) else { return };
+        let Some(mut live) = self.instance.take() else { return };
         let seed = live.seed;
-        let saved = match live.instance.save(Arc::clone(&claim.view) as _, now_ms()).await {
+        let saved = self.save_instance(&mut live).await;
+        if !matches!(&saved, Err(fault) if !matches!(fault, Fault::Refused { .. })) {
+            self.instance = Some(live);
+        }
+        let saved = match saved {
             Ok(saved) => (!saved.is_empty() && version.takes(self.assigned.version.schema)).then(|| saved.into()),
             Err(fault) => {
                 // A failure of what is compared with, not of the shadow.
                 self.count_fault(&fault);
-                if !matches!(fault, Fault::Refused { .. }) {
-                    self.instance = None;
-                    self.core.lose_instance();
-                }
                 return self.shadows.pause();
             }
         };
-        match self.open_instance(&version, saved, seed).await {
+        match self.open_instance(&version, saved, seed, false).await {
             Ok(instance) => self.begin_shadow(instance, version, deployed, permit),
             Err(fault) => {
                 deployed.tally.fault(&fault);

@@ -22,6 +22,8 @@ pub(super) enum Before {
         instance: Instance,
         /// What it was opened with.
         seed: u64,
+        /// Whether its opening is on the tape.
+        is_taped: bool,
         /// What it runs.
         assigned: Assignment,
         /// One of the few extra instances.
@@ -71,6 +73,9 @@ impl Actor {
         } else if self.declined != Some(assigned.deployed.id) || current.is_withdrawn() {
             self.wanted = Some(assigned);
         }
+        if self.consider_taping() && self.wanted.is_none() {
+            self.wanted = Some(self.assigned.clone());
+        }
     }
 
     /// The version for an instance that is opened now. `pinned` wrote last.
@@ -94,6 +99,15 @@ impl Actor {
         metrics::counter!("hotbay_swaps_total", "result" => "failed").increment(1);
     }
 
+    /// The version did not take over from another one; or, where it was only to be opened anew, for a tape, there is no tape.
+    fn not_taken_over(&mut self, to: &Assignment, from: &Assignment) {
+        if to.version.digest() == from.version.digest() {
+            self.taping.stop();
+        } else {
+            self.decline(to);
+        }
+    }
+
     /// Replaces the instance. Without an event that waits, a batch of none is the first one.
     pub(super) async fn swap(&mut self) {
         let Some(to) = self.wanted.take() else { return };
@@ -101,21 +115,20 @@ impl Actor {
         // Never closed.
         let Ok(extra) = Arc::clone(&self.directory.swaps).acquire_owned().await else { return };
         self.shadows.end();
-        let (Some(live), Some(claim)) = (self.instance.take(), &self.claim) else { return };
-        let Live { mut instance, permit, serving, seed } = live;
+        let Some(mut live) = self.instance.take() else { return };
         let from = self.assigned.clone();
         // Leaving a version that may not run any more is never given up.
         let leaves = from.version.is_withdrawn();
         let saved = if leaves && !to.version.takes(from.version.schema) {
             Ok(None)
         } else if to.version.takes(from.version.schema) {
-            let saved = instance.save(Arc::clone(&claim.view) as _, now_ms()).await;
+            let saved = self.save_instance(&mut live).await;
             saved.map(|saved| (!saved.is_empty()).then(|| Bytes::from(saved)))
         } else {
             let what = format!("it does not take over state of schema {}", from.version.schema);
-            self.decline(&to);
+            self.not_taken_over(&to, &from);
             tracing::warn!(channel = %self.channel.name, digest = %to.version.digest(), what, "not swapped");
-            self.instance = Some(Live { instance, permit, serving, seed });
+            self.instance = Some(live);
             return;
         };
         let (saved, spent) = match saved {
@@ -124,29 +137,32 @@ impl Actor {
                 self.count_fault(&fault);
                 let spent = !matches!(fault, Fault::Refused { .. });
                 if !leaves {
-                    self.decline(&to);
+                    self.not_taken_over(&to, &from);
                     if spent {
                         // Opened anew from what is committed, with the next event.
                         return self.core.lose_instance();
                     }
-                    self.instance = Some(Live { instance, permit, serving, seed });
+                    self.instance = Some(live);
                     return;
                 }
                 (None, spent)
             }
         };
         let new_seed = rand::random();
-        let mut opened = self.open_instance(&to.version, saved.clone(), new_seed).await;
+        let mut opened = self.open_instance(&to.version, saved.clone(), new_seed, true).await;
         if opened.is_err() && leaves && saved.is_some() {
-            opened = self.open_instance(&to.version, None, new_seed).await;
+            opened = self.open_instance(&to.version, None, new_seed, true).await;
         }
         match opened {
             Ok(new) => {
+                let Live { instance, permit, serving, seed, is_taped } = live;
                 drop(serving);
                 if !spent {
-                    self.before = Some(Before::Live { instance, seed, assigned: from, _extra: extra, began });
+                    self.before = Some(Before::Live { instance, seed, is_taped, assigned: from, _extra: extra, began });
                 }
-                self.instance = Some(Live { instance: new, permit, serving: Serving::of(&to), seed: new_seed });
+                let is_taped = self.taping.tape().is_some();
+                self.instance =
+                    Some(Live { instance: new, permit, serving: Serving::of(&to), seed: new_seed, is_taped });
                 self.assigned = to;
                 if let Some((id, batch)) = self.core.run_nothing(rand::random(), now_ms()) {
                     self.run_batch(id, batch).await;
@@ -154,12 +170,12 @@ impl Actor {
             }
             Err(fault) => {
                 self.count_fault_of(&to, &fault);
-                self.decline(&to);
+                self.not_taken_over(&to, &from);
                 tracing::warn!(channel = %self.channel.name, digest = %to.version.digest(), "not swapped: the version before goes on");
                 if spent || leaves {
                     return self.core.lose_instance();
                 }
-                self.instance = Some(Live { instance, permit, serving, seed });
+                self.instance = Some(live);
             }
         }
     }
@@ -168,6 +184,8 @@ impl Actor {
     pub(super) fn stay_swapped(&mut self) {
         let Some(before) = self.before.take() else { return };
         let pause = match before {
+            // Only opened anew.
+            Before::Live { assigned, .. } if assigned.version.digest() == self.assigned.version.digest() => return,
             Before::Live { began, .. } => began.elapsed(),
             Before::Saved { .. } => std::time::Duration::ZERO,
         };
@@ -207,19 +225,29 @@ impl Actor {
             Some(live) => live.permit,
             None => return false,
         };
-        self.decline(&failed);
-        tracing::warn!(channel = %self.channel.name, digest = %failed.version.digest(), "swapped back: its first batch failed");
-        let (instance, assigned, seed) = match before {
-            Before::Live { instance, assigned, seed, .. } => (Ok(instance), assigned, seed),
+        let (Before::Live { assigned: back, .. } | Before::Saved { assigned: back, .. }) = &before;
+        if back.version.digest() != failed.version.digest() {
+            self.decline(&failed);
+            tracing::warn!(channel = %self.channel.name, digest = %failed.version.digest(), "swapped back: its first batch failed");
+        }
+        let (instance, assigned, seed, is_taped) = match before {
+            Before::Live { instance, assigned, seed, is_taped, .. } => {
+                match self.taping.tape() {
+                    Some(tape) if is_taped => tape.back(),
+                    _ => self.taping.stop(),
+                }
+                (Ok(instance), assigned, seed, is_taped)
+            }
             Before::Saved { assigned, saved } => {
                 let seed = rand::random();
-                (self.open_instance(&assigned.version, saved, seed).await, assigned, seed)
+                let opened = self.open_instance(&assigned.version, saved, seed, true).await;
+                (opened, assigned, seed, self.taping.tape().is_some())
             }
         };
         self.assigned = assigned;
         match instance {
             Ok(instance) => {
-                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned), seed });
+                self.instance = Some(Live { instance, permit, serving: Serving::of(&self.assigned), seed, is_taped });
                 self.core.undo();
                 true
             }

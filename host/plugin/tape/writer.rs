@@ -226,6 +226,11 @@ impl TapeHandle {
         self.0.tape.end.get().cloned()
     }
 
+    /// Batches handed over so far.
+    pub fn batches(&self) -> u64 {
+        self.0.tape.batches.load(Ordering::Relaxed)
+    }
+
     /// Size of the file so far.
     pub fn bytes(&self) -> u64 {
         self.0.tape.bytes.load(Ordering::Relaxed)
