@@ -33,3 +33,13 @@ pub fn load(
     compiled.initialize_copy_on_write_image().map_err(|e| PluginError::DoesNotFit { cause: format!("{e:#}") })?;
     Plugin::link(name, digest, &compiled, grants, &lane)
 }
+
+/// Compiles a component here, for tests.
+///
+/// # Errors
+/// If it does not compile.
+#[cfg(test)]
+pub fn compile(component: &[u8]) -> Result<Vec<u8>, PluginError> {
+    let code = engine::for_compiling()?.precompile_component(component);
+    code.map_err(|e| PluginError::Compile { cause: format!("{e:#}") })
+}

@@ -10,6 +10,7 @@
 
 mod deploy;
 mod error;
+pub mod conformance;
 pub mod manifest;
 mod mounts;
 mod recordings;

@@ -229,23 +229,41 @@ impl Scratch {
 
     /// Makes a batch of events, and lets its joins and leaves take hold, as they do before the plugin runs.
     pub fn batch(&mut self, events: Vec<Event>) -> Arc<Batch> {
-        self.joined.clear();
-        {
-            let mut state = self.held.lock();
-            for (event, index) in events.iter().zip(0_u32..) {
-                match event {
-                    Event::Join { member, identity, .. } => {
-                        if state.member(*member).is_none() {
-                            state.members.push((*member, identity.clone()));
-                            self.joined.push((index, *member));
-                        }
-                    }
-                    Event::Leave { member, .. } => state.forget(*member),
-                    _ => {}
-                }
+        let batch = Batch { now_ms: self.now_ms, seed: self.random(), events };
+        self.turn_over(&batch.events);
+        Arc::new(batch)
+    }
+
+    /// Takes over a batch that was made on a [fork](Self::fork) of this channel: its time, its joins and leaves, and its timers, which
+    /// are due here too.
+    pub fn follow(&mut self, batch: &Batch) {
+        let passed = batch.now_ms.saturating_sub(self.now_ms);
+        self.advance_ms(passed);
+        for event in &batch.events {
+            match event {
+                Event::Timer { name, .. } => drop(self.timers.remove(name)),
+                Event::Join { member, identity, .. } => drop(self.connections.insert(*member, identity.clone())),
+                _ => {}
             }
         }
-        Arc::new(Batch { now_ms: self.now_ms, seed: self.random(), events })
+        self.turn_over(&batch.events);
+    }
+
+    fn turn_over(&mut self, events: &[Event]) {
+        self.joined.clear();
+        let mut state = self.held.lock();
+        for (event, index) in events.iter().zip(0_u32..) {
+            match event {
+                Event::Join { member, identity, .. } => {
+                    if state.member(*member).is_none() {
+                        state.members.push((*member, identity.clone()));
+                        self.joined.push((index, *member));
+                    }
+                }
+                Event::Leave { member, .. } => state.forget(*member),
+                _ => {}
+            }
+        }
     }
 
     /// Lets the effects of the batch that was made last take hold.
@@ -458,7 +476,13 @@ mod tests {
             let batch = scratch.batch(events);
             (batch.now_ms, batch.seed, scratch.opening(None).seed)
         });
-        let batch = one.batch(Vec::new());
+        one.advance_ms(7);
+        let batch = one.batch(vec![one.leaves(ann, LeaveReason::Asked, None).unwrap()]);
+        other.follow(&batch);
+        assert_eq!(
+            (other.now_ms(), other.members(), other.channel().stats()),
+            (one.now_ms(), vec![], one.channel().stats())
+        );
         let mut effects = Effects::default();
         effects.state.insert("k".into(), Some(Bytes::new()));
         effects.appends.push(Bytes::new());
