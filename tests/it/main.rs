@@ -16,6 +16,6 @@ mod raw;
 mod requests;
 mod slow_readers;
 mod statements;
-mod tape;
 #[path = "../support/mod.rs"]
 mod support;
+mod tape;

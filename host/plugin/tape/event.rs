@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugin::account::cause;
 use crate::plugin::content::{Content, Known};
 use crate::plugin::tape::redaction::Redaction;
 use crate::protocol::event::{Event, HttpRequest, LeaveReason, MemberId, RequestId, Source};
@@ -157,39 +158,18 @@ impl Happened {
 /// For people: what it was, and the beginning of what it carries.
 impl fmt::Display for Happened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let carries = match self {
-            Self::Join { identity: Known(identity), frame, .. } => {
-                write!(f, "join of {}", identity.user())?;
-                frame.as_ref()
-            }
-            Self::Leave { user, frame, .. } => {
-                write!(f, "leave of {user}")?;
-                frame.as_ref()
-            }
-            Self::Message { user, payload, .. } => {
-                write!(f, "message from {user}")?;
-                Some(payload)
-            }
-            Self::Timer { name, .. } => {
-                write!(f, "timer {name}")?;
-                None
-            }
-            Self::Publish { source, payload, .. } => {
-                match source {
-                    Source::Api(key) => write!(f, "publish by key {key}")?,
-                    Source::Channel(name) => write!(f, "publish from channel {name}")?,
-                }
-                Some(payload)
-            }
-            Self::Request { method, path, body, .. } => {
-                write!(f, "request {method} {path}")?;
-                Some(body)
-            }
-        };
-        match carries {
-            Some(content) => write!(f, ": {content}"),
-            None => Ok(()),
+        // The tenant is not shown.
+        if let Some(event) = self.clone().event("") {
+            f.write_str(&cause(&event))?;
         }
+        let carries = match self {
+            Self::Join { frame, .. } | Self::Leave { frame, .. } => frame.as_ref(),
+            Self::Message { payload: content, .. }
+            | Self::Publish { payload: content, .. }
+            | Self::Request { body: content, .. } => Some(content),
+            Self::Timer { .. } => None,
+        };
+        carries.map_or(Ok(()), |content| write!(f, ": {content}"))
     }
 }
 

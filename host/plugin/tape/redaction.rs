@@ -252,12 +252,12 @@ impl<'de> Visitor<'de> for Children<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        // Without zeros before it, or it is a name.
+        let wanted: Option<usize> = self.0.parse().ok().filter(|index: &usize| index.to_string() == self.0);
         let mut found = Vec::new();
-        let mut index = 0_usize;
+        let mut index = 0;
         while let Some(value) = seq.next_element::<&'de RawValue>()? {
-            if self.0 == index.to_string() {
-                found.push(value);
-            }
+            found.extend((wanted == Some(index)).then_some(value));
             index += 1;
         }
         Ok(found)

@@ -58,6 +58,8 @@ pub struct BatchDifference {
     pub batch: Option<u64>,
     /// What the event was that it belongs to, where that is known.
     pub cause: Option<String>,
+    /// Reads of this call that no answer was recorded for: perhaps that is why.
+    pub unrecorded_reads: u32,
     /// What is different.
     pub what: Differs,
 }
@@ -109,6 +111,11 @@ impl fmt::Display for BatchDifference {
                 let (old, new) = beside(old, new);
                 write!(f, ": save: old {old}, new {new}")
             }
+        }?;
+        match self.unrecorded_reads {
+            0 => Ok(()),
+            1 => f.write_str(" (1 read has no answer on the tape)"),
+            count => write!(f, " ({count} reads have no answer on the tape)"),
         }
     }
 }
@@ -130,6 +137,7 @@ pub async fn replay(plugin: &Plugin, mut tape: Tape, limits: Arc<MountLimits>) -
         opened: None,
         batch: 0,
         line: 0,
+        unrecorded: 0,
         result,
     };
     while let Some(line) = tape.next_line()? {
@@ -165,6 +173,8 @@ struct Player<'a> {
     opened: Option<Opened>,
     batch: u64,
     line: u64,
+    /// Reads of the call under way that no answer was recorded for.
+    unrecorded: u32,
     result: Replay,
 }
 
@@ -213,7 +223,7 @@ impl Player<'_> {
         let opening = Opening { name: &self.name, now_ms, seed: opened.seed, settings: &self.settings, saved };
         let playback = Playback::redacted(opened.reads.clone(), tape.redaction().clone());
         let result = instance.open(Arc::clone(&playback) as _, opening).await;
-        self.result.unrecorded_reads += u64::from(playback.unrecorded());
+        self.count(&playback);
         result.map(|()| instance)
     }
 
@@ -242,7 +252,7 @@ impl Player<'_> {
         let (instance, result) = instance.handle(Arc::clone(&playback) as _, Arc::clone(&batch)).await;
         self.result.batches += 1;
         self.result.events += batch.events.len() as u64;
-        self.result.unrecorded_reads += u64::from(playback.unrecorded());
+        self.count(&playback);
         let only = match &batch.events[..] {
             [event] => Some(cause(event)),
             _ => None,
@@ -283,7 +293,7 @@ impl Player<'_> {
         };
         let playback = Playback::redacted(recorded.reads, tape.redaction().clone());
         let result = instance.save(Arc::clone(&playback) as _, recorded.now_ms).await;
-        self.result.unrecorded_reads += u64::from(playback.unrecorded());
+        self.count(&playback);
         match result {
             Ok(memory) => {
                 let is_own = self.opened.as_ref().is_some_and(|opened| opened.digest == self.result.digest);
@@ -309,6 +319,11 @@ impl Player<'_> {
         }
     }
 
+    fn count(&mut self, playback: &Playback) {
+        self.unrecorded = playback.unrecorded();
+        self.result.unrecorded_reads += u64::from(self.unrecorded);
+    }
+
     fn compare_faults(&mut self, old: Option<Fault>, new: Option<Fault>, batch: Option<u64>, cause: Option<String>) {
         let alike = match (&old, &new) {
             (None, None) => true,
@@ -322,8 +337,9 @@ impl Player<'_> {
 
     fn differs(&mut self, batch: Option<u64>, cause: Option<String>, what: Differs) {
         self.result.differing += 1;
+        let unrecorded_reads = self.unrecorded;
         if self.result.differences.len() < REPLAY_DIFFERENCES_MAX {
-            self.result.differences.push(BatchDifference { line: self.line, batch, cause, what });
+            self.result.differences.push(BatchDifference { line: self.line, batch, cause, unrecorded_reads, what });
         }
     }
 
