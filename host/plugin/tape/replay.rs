@@ -133,7 +133,7 @@ pub async fn replay(plugin: &Plugin, mut tape: Tape, limits: Arc<MountLimits>) -
         settings: tape.header().settings.clone(),
         current: None,
         previous: None,
-        saved: None,
+        saved: Memory::Recorded,
         opened: None,
         batch: 0,
         line: 0,
@@ -167,8 +167,7 @@ struct Player<'a> {
     current: Option<Instance>,
     /// The one before, until the current one has handled a batch.
     previous: Option<Instance>,
-    /// What the last `save` of this replay returned.
-    saved: Option<Vec<u8>>,
+    saved: Memory,
     /// The opening of the recorded instance.
     opened: Option<Opened>,
     batch: u64,
@@ -176,6 +175,14 @@ struct Player<'a> {
     /// Reads of the call under way that no answer was recorded for.
     unrecorded: u32,
     result: Replay,
+}
+
+/// What an instance gets where the recorded one got memory.
+enum Memory {
+    /// The same: nothing was saved since the tape began.
+    Recorded,
+    /// What the last `save` of this replay returned, if it did not fail.
+    Own(Option<Vec<u8>>),
 }
 
 impl Player<'_> {
@@ -190,10 +197,10 @@ impl Player<'_> {
         self.result.recorded.insert(opened.digest.clone());
         let saved = match &opened.saved {
             None => None,
-            Some(recorded) => Some(match self.saved.take() {
-                Some(saved) => saved,
-                None => recorded.bytes().ok_or_else(|| self.damaged("memory"))?.to_vec(),
-            }),
+            Some(recorded) => match &self.saved {
+                Memory::Own(saved) => saved.clone(),
+                Memory::Recorded => Some(recorded.bytes().ok_or_else(|| self.damaged("memory"))?.to_vec()),
+            },
         };
         let (instance, fault) = match self.start(&opened, opened.now_ms, saved.as_deref(), tape).await {
             Ok(instance) => (Some(instance), None),
@@ -287,6 +294,7 @@ impl Player<'_> {
         if recorded.fault.as_ref().is_some_and(|fault| !runs(fault, &recorded.reads)) {
             return;
         }
+        self.saved = Memory::Own(None);
         let Some(instance) = &mut self.current else {
             self.result.skipped += 1;
             return;
@@ -307,7 +315,7 @@ impl Player<'_> {
                     }
                     _ => self.compare_faults(recorded.fault, None, None, None),
                 }
-                self.saved = Some(memory);
+                self.saved = Memory::Own(Some(memory));
             }
             Err(fault) => {
                 self.result.faults += 1;
