@@ -15,7 +15,7 @@ use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{PluginError, Runtime, mappings_needed};
-use crate::registry::{Configured, Entered, Registry, RegistryError};
+use crate::registry::{Configured, Entered, Registry, RegistryError, Trial};
 use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{DataLock, DataLockError, Store, StoreError};
@@ -150,6 +150,7 @@ impl Broker {
         let census: Arc<Census> = Arc::clone(&site.census);
         telemetry::spawn("timers", Arc::clone(&directory).run_timers());
         telemetry::spawn("deployments", Arc::clone(&site.registry).watch(directory.stop_signal()));
+        telemetry::spawn("vetting", Arc::clone(&site.registry).run_vetting(directory.stop_signal()));
         telemetry::spawn("clock", Clock::run(Arc::clone(&site.hub.clock), directory.stop_signal()));
         let router = server::router(Arc::clone(&site));
         let accept = server::serve(listener, router, site.limits.clone(), census, directory.stop_signal());
@@ -202,6 +203,7 @@ async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<
             path: plugin.path.clone(),
             manifest: plugin.manifest.clone(),
             grants: plugin.grants.iter().copied().collect(),
+            trial: config.mounts.iter().find(|mount| mount.plugin == *name).map(trial),
         };
         let failed = |error| StartError::Plugin { name: name.clone(), path: plugin.path.display().to_string(), error };
         let entered = registry.enter(&configured).await.map_err(failed)?;
@@ -210,6 +212,16 @@ async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<
         plugins.insert(name.clone(), entered);
     }
     Ok(plugins)
+}
+
+/// What a plugin is tried for when it is vetted.
+fn trial(mount: &Mount) -> Trial {
+    Trial {
+        mount: mount.name.clone(),
+        limits: mount.limits.clone(),
+        patterns: mount.channels.clone(),
+        settings: mount.settings.to_string(),
+    }
 }
 
 async fn open_datasources(config: &Config) -> Result<BTreeMap<String, Arc<Datasource>>, StartError> {

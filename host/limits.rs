@@ -4,7 +4,7 @@
 //! mount (`[mount.limits]`). Both are plain numbers: who enforces a limit says so in its own module.
 //! Constants are bounds that nobody should need to change.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest channel name, in bytes.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 200;
@@ -85,6 +85,18 @@ pub const SCRATCH_BYTES_MAX: u64 = 256 << 20;
 pub const CONFORMANCE_MESSAGES: u32 = 1_000;
 /// Processor time of a conformance run, in milliseconds.
 pub const CONFORMANCE_CPU_MS_MAX: u64 = 60_000;
+/// How long a worker that vets a component may take, in seconds. It only gets the time that nobody else wants.
+pub const VET_WALL_S_MAX: u64 = 180;
+/// Processor time for reading a component that is vetted, in seconds.
+pub const VET_READ_CPU_S_MAX: u64 = 20;
+/// Address space for reading a component that is vetted, in bytes.
+pub const VET_READ_MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// Most tapes a component is played when it is vetted.
+pub const TAPES_VETTED_MAX: usize = 8;
+/// Processor time for playing them, in seconds.
+pub const REPLAY_CPU_S_MAX: u64 = 60;
+/// Largest evidence of one step of a vetting, as JSON, in bytes. All steps together are kept as one text.
+pub const EVIDENCE_BYTES_MAX: usize = 8 << 10;
 /// Most schemas of saved state a manifest may say its plugin takes over.
 pub const SCHEMAS_ACCEPTED_MAX: usize = 64;
 
@@ -128,6 +140,8 @@ pub const UPLOAD_PAUSE_MS_MAX: u64 = 30_000;
 /// Largest signature that comes with an upload, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 
+/// Versions that wait to be vetted.
+pub const VETTING_QUEUE_MAX: usize = 64;
 /// Recordings of channels that go on at the same time.
 pub const RECORDINGS_MAX: usize = 20;
 /// Tapes that are written at the same time.
@@ -185,7 +199,7 @@ impl Default for NodeLimits {
 }
 
 /// A token bucket: `per_second` on average, `burst` at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Messages per second on average.
@@ -195,7 +209,7 @@ pub struct Rate {
 }
 
 /// Bounds of a mount: its connections, its channels and its plugin.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MountLimits {
     /// Largest inbound message, in bytes, over all its fragments.

@@ -3,6 +3,7 @@
 //! An artifact is named by the digest of its component and the compatibility hash of the engine, and is authenticated by a
 //! MAC under a key only this data folder has: loading compiled code is running it.
 
+mod note;
 mod worker;
 
 use std::fs::{self, Permissions};

@@ -8,6 +8,7 @@
 pub mod account;
 mod bindings;
 pub mod compile;
+pub mod confine;
 pub mod content;
 mod convert;
 mod effects;
@@ -44,7 +45,6 @@ pub use crate::plugin::effects::{Effects, Timer};
 pub use crate::plugin::engine::{TICK, mappings_needed};
 pub use crate::plugin::fault::Fault;
 pub use crate::plugin::instance::{Instance, Opening};
-pub use crate::plugin::lane::yield_to_everybody;
 pub use crate::plugin::record::{Playback, Reads, Recorder};
 pub use crate::plugin::router::{Router, Routing};
 pub use crate::plugin::state::{Channel, ReadFuture, Stats};
@@ -117,6 +117,19 @@ impl Runtime {
     /// If the code is too large, or the folder cannot be written.
     pub fn adopt(&self, digest: Digest, code: &Path) -> Result<(), PluginError> {
         self.artifacts.adopt(&self.engine, digest, code)
+    }
+
+    /// What was noted about a component under a name, if its code is kept here for this engine.
+    pub fn note(&self, digest: Digest, name: &str) -> Option<Vec<u8>> {
+        self.artifacts.has(&self.engine, digest).then(|| self.artifacts.note(digest, name)).flatten()
+    }
+
+    /// Notes something about a component whose code is kept. `name` is part of a file's name.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn keep_note(&self, digest: Digest, name: &str, words: &[u8]) -> Result<(), PluginError> {
+        self.artifacts.keep_note(digest, name, words)
     }
 
     /// Reads a component from a file and loads it.

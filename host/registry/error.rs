@@ -3,6 +3,7 @@
 use crate::plugin::PluginError;
 use crate::registry::manifest::ManifestError;
 use crate::registry::strategy::StrategyError;
+use crate::registry::vet::VetError;
 use crate::store::StoreError;
 
 /// See the module.
@@ -38,6 +39,12 @@ pub enum RegistryError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The component did not pass vetting.
+    #[error("it did not pass vetting: {0}")]
+    Refused(String),
+    /// It cannot be vetted.
+    #[error(transparent)]
+    Vetting(#[from] VetError),
     /// The folder of components.
     #[error("the folder of components cannot be used: {path}: {cause}")]
     Folder {

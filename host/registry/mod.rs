@@ -4,20 +4,24 @@
 //! broker before it passed vetting.
 //!
 //! uploaded → vetted → approved → deployed → retired. A version never changes; what happens to it is written down, in one transaction with
-//! who did it and why. [`versions`] has its life, [`deploy`] says where it runs, [`watch`] lets canaries grow and rolls back what goes
+//! who did it and why. [`versions`] has its life, [`vet`] looks at it in a [`queue`], [`deploy`] says where it runs, [`watch`] lets canaries grow and rolls back what goes
 //! wrong, and [`mounts`] makes of all that the plan each channel looks at. The plugins of the configuration come in at [`startup`], on the
 //! same way.
 
+pub mod conformance;
 mod deploy;
 mod error;
-pub mod conformance;
 pub mod manifest;
 mod mounts;
+mod queue;
 mod recordings;
 pub mod scratch;
+pub mod signature;
 mod startup;
 pub mod strategy;
+mod tenants;
 mod versions;
+pub mod vet;
 mod watch;
 
 use std::collections::HashMap;
@@ -30,6 +34,7 @@ use crate::plugin::compile::Digest;
 use crate::plugin::{Plugin, PluginError, Runtime};
 use crate::registry::manifest::Manifest;
 use crate::registry::mounts::Mounts;
+use crate::registry::queue::Queue;
 use crate::registry::recordings::Studio;
 use crate::store::Store;
 use crate::store::catalog::{self, AuditEntry, Catalog, Status};
@@ -37,8 +42,10 @@ use crate::telemetry::wall_ms;
 
 pub use crate::registry::deploy::{Deploy, DeploymentStatus};
 pub use crate::registry::error::RegistryError;
+pub use crate::registry::queue::Trial;
 pub use crate::registry::recordings::{Record, RecordingStatus};
 pub use crate::registry::startup::{Configured, Entered};
+pub use crate::registry::tenants::{Policy, Terms};
 
 /// Who does something, for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +90,7 @@ pub struct Registry {
     limits: NodeLimits,
     mounts: Mounts,
     studio: Arc<Studio>,
+    queue: Queue,
     directory: OnceLock<Arc<Directory>>,
     loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
     /// Held while deployments change, so that they do one after another.
@@ -110,6 +118,7 @@ impl Registry {
             folder,
             limits,
             mounts: Mounts::default(),
+            queue: Queue::default(),
             directory: OnceLock::new(),
             loaded: Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
@@ -146,7 +155,12 @@ impl Registry {
         }
         let (runtime, path, name) = (Arc::clone(&self.runtime), self.component(digest), row.name.clone());
         let grants = manifest.capabilities.clone();
-        let loaded = tokio::task::spawn_blocking(move || runtime.load_file(&name, &path, &grants)).await;
+        // Its code is there since it was vetted; after an update of the engine it has to be made again.
+        let load = move || match runtime.load_vetted(&name, digest, &grants) {
+            Err(PluginError::NotCompiled { .. }) => runtime.load_file(&name, &path, &grants),
+            loaded => loaded,
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|e| PluginError::Compile { cause: e.to_string() })??;
         if loaded.digest() != digest {
             let cause = format!("it is not the component that was uploaded: its digest is {}", loaded.digest());

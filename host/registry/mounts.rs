@@ -9,6 +9,7 @@ use crate::plugin::Plugin;
 use crate::plugin::compile::Digest;
 use crate::protocol::name::ChannelPattern;
 use crate::registry::manifest::Manifest;
+use crate::registry::queue::Trial;
 use crate::registry::recordings::Recorder;
 use crate::registry::strategy::{Counts, Kind, Strategy};
 use crate::store::catalog::Deployment;
@@ -73,6 +74,19 @@ impl Mounts {
     /// Its logic.
     pub(super) fn logic(&self, mount: &str) -> Option<Arc<Logic>> {
         self.lock().mounts.get(mount).map(|mount| Arc::clone(&mount.logic))
+    }
+
+    /// The mount that a plugin of this name is for, if there is one.
+    pub(super) fn trial_of(&self, plugin: &str) -> Option<Trial> {
+        let state = self.lock();
+        let is_for = |logic: &Logic| logic.plugin == plugin || logic.rollout.plan().base.plugin.name() == plugin;
+        let logic = state.mounts.values().map(|mount| &mount.logic).find(|logic| is_for(logic))?;
+        Some(Trial {
+            mount: logic.mount.clone(),
+            limits: (*logic.limits).clone(),
+            patterns: logic.patterns.clone(),
+            settings: logic.settings.clone(),
+        })
     }
 
     /// Names of all.

@@ -15,6 +15,7 @@ use crate::plugin::{Plugin, PluginError};
 use crate::protocol::capability::Capability;
 use crate::registry::deploy::{Deploy, PAGE};
 use crate::registry::manifest::{FILE_NAME, Manifest};
+use crate::registry::queue::Trial;
 use crate::registry::strategy::Strategy;
 use crate::registry::versions::version_row;
 use crate::registry::{Actor, Registry, RegistryError};
@@ -37,6 +38,8 @@ pub struct Configured {
     pub manifest: Option<PathBuf>,
     /// What it is granted.
     pub grants: BTreeSet<Capability>,
+    /// A mount that runs it.
+    pub trial: Option<Trial>,
 }
 
 /// A plugin of the configuration that came in.
@@ -79,8 +82,12 @@ impl Registry {
             Some(known) => known,
             None => self.add_configured(&manifest, &text, kept).await?,
         };
+        if row.status == Status::Rejected {
+            // Perhaps by an earlier version of the broker, or under other limits: whoever wrote the configuration wants it again.
+            self.reconsider(&mut row).await?;
+        }
         if matches!(row.status, Status::Uploaded | Status::Vetting | Status::Vetted) {
-            self.approve_configured(&mut row, &configured.grants).await?;
+            self.approve_configured(&mut row, configured).await?;
         }
         // One that was revoked is loaded all the same: its mounts are there, and say so. It does not run.
         let loadable = catalog::Version { status: Status::Approved, ..row.clone() };
@@ -133,13 +140,32 @@ impl Registry {
         Ok(row)
     }
 
+    async fn reconsider(&self, row: &mut catalog::Version) -> Result<(), RegistryError> {
+        let change = Change::SetStatus {
+            tenant: row.tenant.clone(),
+            digest: row.digest,
+            from: vec![Status::Rejected],
+            to: Status::Uploaded,
+            reason: None,
+        };
+        let audit = Actor::new(CONFIGURATION).did("plugin.reconsidered", "", hex::encode(row.digest), &json!({}));
+        self.catalog().change(vec![change], Some(audit)).await?;
+        row.status = Status::Uploaded;
+        Ok(())
+    }
+
     async fn approve_configured(
         &self,
         row: &mut catalog::Version,
-        grants: &BTreeSet<Capability>,
+        configured: &Configured,
     ) -> Result<(), RegistryError> {
         let who = Actor::new(CONFIGURATION);
-        self.vet(row, grants).await?;
+        if row.status != Status::Vetted {
+            let report = self.vet(row, &configured.grants, configured.trial.as_ref()).await?;
+            if let Some(why) = report.failure() {
+                return Err(RegistryError::Refused(why));
+            }
+        }
         let approval = Approval {
             id: 0,
             tenant: String::new(),
@@ -150,7 +176,7 @@ impl Registry {
             at_ms: wall_ms(),
             reason: None,
         };
-        let from = vec![Status::Uploaded, Status::Vetting, Status::Vetted];
+        let from = vec![Status::Vetted];
         let (tenant, digest) = (String::new(), row.digest);
         let status = Change::SetStatus { tenant, digest, from, to: Status::Approved, reason: None };
         let audit = who.did("plugin.approved", "", hex::encode(row.digest), &json!({}));
@@ -246,10 +272,5 @@ impl Registry {
                 return Ok(None);
             }
         }
-    }
-
-    /// Vets a version now.
-    async fn vet(&self, _row: &catalog::Version, _grants: &BTreeSet<Capability>) -> Result<(), RegistryError> {
-        Ok(())
     }
 }

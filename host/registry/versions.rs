@@ -6,13 +6,19 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
+use crate::limits::VETTING_QUEUE_MAX;
 use crate::plugin::PluginError;
 use crate::plugin::compile::Digest;
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::mounts::Active;
+use crate::registry::queue::SIGNATURE;
+use crate::registry::signature;
+use crate::registry::tenants::{Policy, Terms};
 use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::{self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status};
+use crate::store::catalog::{
+    self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status, Verdict, Vetting, VettingStep,
+};
 use crate::telemetry::wall_ms;
 
 /// A component on its way in: written to a file and hashed as it comes, never held in memory.
@@ -90,9 +96,16 @@ impl Registry {
         who: &Actor,
         tenant: &str,
         manifest: &str,
+        signature: Option<&str>,
         (digest, bytes): (Digest, u64),
     ) -> Result<catalog::Version, RegistryError> {
+        let terms = self.terms(tenant).await?;
+        if terms.policy == Policy::Closed {
+            let why = format!("the tenant {tenant:?} may not upload plugins (its policy is closed); ask an operator");
+            return Err(RegistryError::Forbidden(why));
+        }
         let parsed = Manifest::parse(manifest)?;
+        let signed = signature.map(|signature| signed(manifest, signature, &terms, digest)).transpose()?;
         if let Some(named) = parsed.digest.filter(|named| *named != digest) {
             return Err(RegistryError::Invalid(format!(
                 "plugin.toml names the component {named}, and this is {digest}: build it again, and let `hotbay plugin push` write the digest"
@@ -101,9 +114,26 @@ impl Registry {
         let row = version_row(tenant, &parsed, manifest, digest, bytes, &who.name);
         let detail = json!({ "version": format!("{}@{}", row.name, row.version), "bytes": bytes, "capabilities": row.capabilities });
         let audit = who.did("plugin.uploaded", tenant, digest.to_string(), &detail);
-        if self.catalog().change(vec![Change::InsertVersion(row.clone())], Some(audit)).await?.is_none() {
+        // Before it is written down, or it would wait for the next start.
+        let Ok(turn) = self.queue.waiting.try_reserve() else {
+            let why = format!("{VETTING_QUEUE_MAX} versions wait to be vetted; try again later");
+            return Err(RegistryError::TooMuch(why));
+        };
+        let changes = vec![
+            Change::InsertVersion(row.clone()),
+            Change::PutVetting(Vetting {
+                tenant: row.tenant.clone(),
+                digest: row.digest,
+                verdict: None,
+                steps: signed.into_iter().collect(),
+                started_ms: row.uploaded_ms,
+                ended_ms: None,
+            }),
+        ];
+        if self.catalog().change(changes, Some(audit)).await?.is_none() {
             return Err(self.why_not_added(&row).await?);
         }
+        turn.send((tenant.to_owned(), digest));
         Ok(row)
     }
 
@@ -232,6 +262,14 @@ impl Registry {
             }
         }
     }
+}
+
+/// The step that says whose signature came with an upload. One that does not fit, or that nobody trusts, is refused at once.
+fn signed(manifest: &str, signature: &str, terms: &Terms, digest: Digest) -> Result<VettingStep, RegistryError> {
+    let key_id = signature::verify(manifest.as_bytes(), signature, &terms.trusted, digest)
+        .map_err(|e| RegistryError::Forbidden(format!("signature: {e}")))?;
+    let evidence = json!({ "key_id": key_id.to_string(), "signature": signature });
+    Ok(VettingStep { step: SIGNATURE.to_owned(), verdict: Verdict::Passed, ms: 0, evidence: evidence.to_string() })
 }
 
 /// The row of a version that just came in.

@@ -1,7 +1,8 @@
 //! Looks after deployments while they are in force: lets canaries grow, and rolls back what breaks its budget.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -14,10 +15,20 @@ use crate::telemetry::wall_ms;
 
 /// How often.
 const TICK: Duration = Duration::from_millis(250);
+/// When a deployment is looked at again that is over its budget and has nothing before it.
+const LATER: Duration = Duration::from_secs(60);
+
+/// When a deployment is looked at next.
+enum Next {
+    Tick,
+    Later,
+}
 
 impl Registry {
     /// Looks after them until the broker stops.
     pub async fn watch(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        // Deployments with nothing before them, and when they are looked at again.
+        let mut stuck: HashMap<i64, Instant> = HashMap::new();
         loop {
             tokio::select! {
                 biased;
@@ -27,27 +38,41 @@ impl Registry {
             if let Err(error) = self.look_after_tapes().await {
                 tracing::warn!(%error, "the rows of tapes cannot be written; trying again");
             }
+            stuck.retain(|_, until| *until > Instant::now());
             for active in self.mounts.active() {
-                if let Err(error) = self.look_at(&active).await {
+                if stuck.contains_key(&active.row.id) {
+                    continue;
+                }
+                let looked_at = self.look_at(&active).await;
+                if let Ok(Next::Later) = looked_at {
+                    stuck.insert(active.row.id, Instant::now() + LATER);
+                }
+                if let Err(error) = looked_at {
                     tracing::warn!(deployment = active.row.id, mount = active.row.mount, %error, "a deployment cannot be changed; trying again");
                 }
             }
         }
     }
 
-    async fn look_at(&self, active: &Active) -> Result<(), RegistryError> {
+    async fn look_at(&self, active: &Active) -> Result<Next, RegistryError> {
         let id = active.row.id;
         let _turn = self.deploying.lock().await;
         if let Some(why) = active.strategy.budget.broken(&counts(&active.tally)) {
             return match self.roll_back_in_turn(&Actor::new("budget").because(&why), id).await {
                 Ok(_) => {
                     tracing::error!(deployment = id, mount = active.row.mount, why, "rolled back");
-                    Ok(())
+                    Ok(Next::Tick)
                 }
                 // There is nothing before it, or somebody was faster.
                 Err(RegistryError::Conflict(error)) => {
-                    tracing::debug!(deployment = id, error, why, "not rolled back");
-                    Ok(())
+                    tracing::warn!(
+                        deployment = id,
+                        mount = active.row.mount,
+                        error,
+                        why,
+                        "over its budget, and not rolled back"
+                    );
+                    Ok(Next::Later)
                 }
                 Err(error) => Err(error),
             };
@@ -55,8 +80,8 @@ impl Registry {
         let due_ms =
             active.row.changed_ms.saturating_add(active.strategy.step_s.unwrap_or(u64::MAX).saturating_mul(1_000));
         match active.strategy.next() {
-            Some(next) if due_ms <= wall_ms() => self.step(active, next).await,
-            _ => Ok(()),
+            Some(next) if due_ms <= wall_ms() => self.step(active, next).await.map(|()| Next::Tick),
+            _ => Ok(Next::Tick),
         }
     }
 

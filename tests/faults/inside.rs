@@ -133,7 +133,7 @@ impl Inside {
             "[plugin.second]\npath = {second:?}\ngrants = [\"kv\", \"log\", \"logging\", \"sql\", \"stats\"]\n\
              [plugin.relay]\npath = {relay:?}\n"
         ));
-        let mut broker = setup.keep_compiled().start();
+        let mut broker = setup.start();
         broker.kill();
         let node = NodeLimits { channels_awake_max: 8, ..NodeLimits::default() };
         let runtime =

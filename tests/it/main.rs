@@ -19,3 +19,4 @@ mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 mod tape;
+mod vetting;

@@ -21,7 +21,9 @@ fn refusal(bytes: &[u8], more: &[&str]) -> String {
     let output = check(&file, more);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{words}");
-    assert!(output.stdout.is_empty(), "refused, but: {}", String::from_utf8_lossy(&output.stdout));
+    let steps = String::from_utf8_lossy(&output.stdout);
+    let last = steps.lines().last().unwrap_or_default();
+    assert!(last.starts_with('✗') && !steps.contains(": ok"), "refused, but: {steps}");
     assert!(words.contains("plugin.wasm: refused: "), "{words}");
     words
 }
@@ -50,6 +52,8 @@ fn a_good_component_is_accepted_with_what_it_needs() {
 
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(words.contains(": ok\n") && words.contains("contract  hotbay:channel@0.1.0"), "{name}: {words}");
+        let passed: Vec<_> = words.lines().filter_map(|line| line.strip_prefix("✓ ")?.split(' ').next()).collect();
+        assert_eq!(passed, ["size", "validate", "imports", "memory", "compile", "conformance"], "{name}: {words}");
         let line = words.lines().find_map(|line| line.strip_prefix("needs ")).expect("what it needs");
         assert_eq!(line.trim(), needs, "{name}");
         let digest = words.lines().find_map(|line| line.strip_prefix("digest    ")).expect("a digest");

@@ -22,7 +22,7 @@ pub struct Setup {
     env: BTreeMap<String, String>,
     args: Vec<String>,
     program: PathBuf,
-    /// Whether its compiled plugins are kept for the next test.
+    /// Whether its compiled plugins, and what vetting found out about them, are kept for the next test.
     keeps_compiled: bool,
 }
 
@@ -34,8 +34,9 @@ impl Setup {
         // Paths are meant from the file's folder, and it will lie elsewhere.
         let root = env!("CARGO_MANIFEST_DIR");
         let config = config.replace("\"../target/", &format!("\"{root}/target/"));
+        let config = config.replace("\"../plugins/", &format!("\"{root}/plugins/"));
         let config = config.replace("\"hangarshare/", &format!("\"{root}/examples/hangarshare/"));
-        Self { keeps_compiled: true, ..Self::config(&config) }
+        Self::config(&config)
     }
 
     /// One mount `/ws` with the fixture plugin: each connection joins the channel `fixture:{query.channel}`, and tokens come
@@ -80,12 +81,12 @@ impl Setup {
     pub fn config(config: &str) -> Self {
         let env = BTreeMap::from([("JWT_SECRET".to_owned(), SECRET.to_owned())]);
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hotbay"));
-        Self { config: config.to_owned(), env, args: Vec::new(), program, keeps_compiled: false }
+        Self { config: config.to_owned(), env, args: Vec::new(), program, keeps_compiled: true }
     }
 
-    /// Keeps compiled plugins in a folder that tests share.
-    pub fn keep_compiled(mut self) -> Self {
-        self.keeps_compiled = true;
+    /// Compiles and vets its plugins itself. Others share what was found out before, for that takes long.
+    pub fn with_nothing_compiled(mut self) -> Self {
+        self.keeps_compiled = false;
         self
     }
 

@@ -9,8 +9,10 @@
     reason = "a test ends at the first surprise"
 )]
 
+pub mod admin;
 pub mod broker;
 pub mod client;
+pub mod hostile;
 pub mod http;
 pub mod postgres;
 

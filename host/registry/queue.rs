@@ -1,0 +1,324 @@
+//! The queue of vetting: one version after the other, each step written down as it ends. What waits survives a restart.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use crate::limits::{MountLimits, TAPES_VETTED_MAX, VETTING_QUEUE_MAX};
+use crate::plugin::compile::Digest;
+use crate::protocol::capability::Capability;
+use crate::protocol::name::{ChannelName, ChannelPattern};
+use crate::registry::deploy::PAGE;
+use crate::registry::manifest::Manifest;
+use crate::registry::tenants::Policy;
+use crate::registry::vet::{self, Report, Step};
+use crate::registry::{Actor, Registry, RegistryError};
+use crate::store::catalog::{self, Change, Cursor, Status, TapeFilter, Verdict, VersionFilter, Vetting, VettingStep};
+use crate::telemetry::wall_ms;
+
+/// The step that says whose signature came with an upload: the first one, judged when it came.
+pub(super) const SIGNATURE: &str = "signature";
+/// Steps that may wait to be written down.
+const STEPS_MAX: usize = 64;
+
+/// A version that waits.
+pub(super) type Waiting = (String, Digest);
+
+/// Both ends of the queue.
+pub(super) struct Queue {
+    pub(super) waiting: mpsc::Sender<Waiting>,
+    next: tokio::sync::Mutex<mpsc::Receiver<Waiting>>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let (waiting, next) = mpsc::channel(VETTING_QUEUE_MAX);
+        Self { waiting, next: tokio::sync::Mutex::new(next) }
+    }
+}
+
+impl Registry {
+    /// Vets what waits, until the broker stops.
+    pub async fn run_vetting(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        if let Err(error) = self.requeue().await {
+            tracing::error!(%error, "versions that waited to be vetted cannot be read; they wait for the next start");
+        }
+        let mut next = self.queue.next.lock().await;
+        loop {
+            let (tenant, digest) = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                waiting = next.recv() => match waiting {
+                    Some(waiting) => waiting,
+                    None => return,
+                },
+            };
+            let vetting = self.vet_waiting(&tenant, digest);
+            tokio::select! {
+                biased;
+                // It is vetted again at the next start.
+                _ = stop.wait_for(|stop| *stop) => return,
+                result = vetting => if let Err(error) = result {
+                    tracing::error!(tenant, %digest, %error, "a version could not be vetted; it waits for the next start");
+                },
+            }
+        }
+    }
+
+    /// What waited, or was being vetted, when the broker before stopped.
+    async fn requeue(&self) -> Result<(), RegistryError> {
+        for status in [Status::Vetting, Status::Uploaded] {
+            let filter = VersionFilter { status: Some(status), ..VersionFilter::default() };
+            let mut after: Option<Cursor> = None;
+            loop {
+                let page = self.catalog().versions(&filter, after.as_ref(), PAGE).await?;
+                for row in page.rows {
+                    // Beyond what fits they wait for the next start.
+                    if self.queue.waiting.try_send((row.tenant, Digest(row.digest))).is_err() {
+                        return Ok(());
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn vet_waiting(&self, tenant: &str, digest: Digest) -> Result<(), RegistryError> {
+        let Some(row) = self.catalog().version(tenant, &digest.0).await? else { return Ok(()) };
+        // Somebody may have refused it while it waited.
+        if !matches!(row.status, Status::Uploaded | Status::Vetting) {
+            return Ok(());
+        }
+        let terms = self.terms(tenant).await?;
+        let trial = self.mounts.trial_of(&row.name);
+        let report = self.vet(&row, &terms.grants, trial.as_ref()).await?;
+        if !report.passed() {
+            return Ok(());
+        }
+        let signed = self.signature_of(&row).await?;
+        if let (Policy::Auto, Some((key_id, signature))) = (terms.policy, signed) {
+            let who = Actor::new(format!("signature {key_id}")).because("policy auto: a trusted signature is enough");
+            self.approve(&who, &row, Some((key_id, signature))).await?;
+        }
+        Ok(())
+    }
+
+    /// The trusted signature that came with a version.
+    async fn signature_of(&self, row: &catalog::Version) -> Result<Option<(String, String)>, RegistryError> {
+        let vetting = self.catalog().vetting(&row.tenant, &row.digest).await?;
+        let steps = vetting.map(|vetting| vetting.steps).unwrap_or_default();
+        let signed = steps.iter().find(|step| step.step == SIGNATURE && step.verdict == Verdict::Passed);
+        let evidence = signed.and_then(|step| serde_json::from_str::<serde_json::Value>(&step.evidence).ok());
+        Ok(evidence.and_then(|evidence| {
+            let text = |key: &str| evidence.get(key)?.as_str().map(str::to_owned);
+            Some((text("key_id")?, text("signature")?))
+        }))
+    }
+
+    /// Vets a version now, and writes down what came out of each step. Afterwards it is vetted or rejected.
+    pub(super) async fn vet(
+        &self,
+        row: &catalog::Version,
+        grants: &BTreeSet<Capability>,
+        trial: Option<&Trial>,
+    ) -> Result<Report, RegistryError> {
+        let digest = Digest(row.digest);
+        let manifest = Manifest::parse(&row.manifest)?;
+        let before = self.catalog().vetting(&row.tenant, &row.digest).await?.map(|vetting| vetting.steps);
+        let kept: Vec<VettingStep> =
+            before.unwrap_or_default().into_iter().filter(|step| step.step == SIGNATURE).collect();
+        let first = kept.len() as u32;
+        let begun = vec![
+            Change::SetStatus {
+                tenant: row.tenant.clone(),
+                digest: row.digest,
+                from: vec![Status::Uploaded, Status::Vetting],
+                to: Status::Vetting,
+                reason: None,
+            },
+            Change::PutVetting(Vetting {
+                tenant: row.tenant.clone(),
+                digest: row.digest,
+                verdict: None,
+                steps: kept,
+                started_ms: wall_ms(),
+                ended_ms: None,
+            }),
+        ];
+        if self.catalog().change(begun, None).await?.is_none() {
+            let why = format!("{}@{} is not one that waits to be vetted", row.name, row.version);
+            return Err(RegistryError::Conflict(why));
+        }
+        // More than there are.
+        let (steps, mut ended) = mpsc::channel::<Step>(STEPS_MAX);
+        let report = async {
+            let told = steps; // Ends with the vetting, and with it the loop below.
+            self.vet_component(row, &manifest, grants, (trial, &told)).await
+        };
+        let writes = async {
+            let mut position = first;
+            while let Some(step) = ended.recv().await {
+                self.write_step(row, position, &step).await?;
+                position += 1;
+            }
+            Ok::<(), RegistryError>(())
+        };
+        let (report, written) = tokio::join!(report, writes);
+        written?;
+        let report = report?;
+        let passed = report.passed();
+        let why = report.failure();
+        let (verdict, to) =
+            if passed { (Verdict::Passed, Status::Vetted) } else { (Verdict::Failed, Status::Rejected) };
+        let tenant = || row.tenant.clone();
+        let changes = vec![
+            Change::EndVetting { tenant: tenant(), digest: row.digest, verdict, ended_ms: wall_ms() },
+            Change::SetStatus {
+                tenant: tenant(),
+                digest: row.digest,
+                from: vec![Status::Vetting],
+                to,
+                reason: why.clone(),
+            },
+        ];
+        let who = Actor { name: "vetting".to_owned(), reason: why.clone() };
+        let audit = who.did("plugin.vetted", &row.tenant, digest.to_string(), &json!({ "verdict": verdict }));
+        self.catalog().change(changes, Some(audit)).await?;
+        match why {
+            None => tracing::info!(plugin = row.name, version = row.version, %digest, "vetted"),
+            Some(why) => tracing::warn!(plugin = row.name, version = row.version, %digest, why, "refused by vetting"),
+        }
+        Ok(report)
+    }
+
+    /// Has the workers look at a component.
+    async fn vet_component(
+        &self,
+        row: &catalog::Version,
+        manifest: &Manifest,
+        grants: &BTreeSet<Capability>,
+        (trial, told): (Option<&Trial>, &mpsc::Sender<Step>),
+    ) -> Result<Report, RegistryError> {
+        let file = self.component(Digest(row.digest));
+        let mut vetting = vet::Vetting::new(&file, manifest, grants.clone());
+        vetting.node = self.limits.clone();
+        vetting.folder.clone_from(&self.folder);
+        vetting.keep = Some(Arc::clone(&self.runtime));
+        if let Some(trial) = trial {
+            vetting.limits = roomy(&trial.limits);
+            vetting.settings.clone_from(&trial.settings);
+            vetting.channels = trial.channels().chain(vetting.channels).collect();
+            vetting.tapes = self.tapes_of(&trial.mount, &row.tenant).await?;
+        }
+        // Without tapes the same component under the same conditions gives the same evidence: it is not made twice, as by a broker whose
+        // database is new.
+        let conditions = vetting.tapes.is_empty().then(|| conditions(row, &vetting));
+        if let Some(conditions) = &conditions
+            && let Some(mut report) = self.found_before(Digest(row.digest), conditions)
+        {
+            for step in &mut report.steps {
+                step.evidence["found_before"] = true.into();
+                drop(told.try_send(step.clone()));
+            }
+            return Ok(report);
+        }
+        // There is room for all of them.
+        let report = vet::vet(&vetting, |step| drop(told.try_send(step.clone()))).await?;
+        if let (true, Some(conditions)) = (report.passed(), &conditions) {
+            let note = serde_json::to_vec(&report).unwrap_or_default();
+            if let Err(error) = self.runtime.keep_note(Digest(row.digest), conditions, &note) {
+                tracing::warn!(%error, "what was found out about a component is not noted; it will be vetted again");
+            }
+        }
+        Ok(report)
+    }
+
+    /// What was found out about a component before, under the same conditions.
+    fn found_before(&self, digest: Digest, conditions: &str) -> Option<Report> {
+        let report: Report = serde_json::from_slice(&self.runtime.note(digest, conditions)?).ok()?;
+        report.passed().then_some(report)
+    }
+
+    /// The latest tapes of a mount that a version may be tried on: those of its tenant, or of all for one of the platform.
+    async fn tapes_of(&self, mount: &str, tenant: &str) -> Result<Vec<PathBuf>, RegistryError> {
+        let filter = TapeFilter {
+            mount: Some(mount.to_owned()),
+            tenant: (!tenant.is_empty()).then(|| tenant.to_owned()),
+            ..TapeFilter::default()
+        };
+        let page = self.catalog().tapes(&filter, None, TAPES_VETTED_MAX as u32).await?;
+        Ok(page.rows.into_iter().filter(|tape| tape.ended_ms.is_some()).map(|tape| tape.path.into()).collect())
+    }
+
+    async fn write_step(&self, row: &catalog::Version, position: u32, step: &Step) -> Result<(), RegistryError> {
+        let step = VettingStep {
+            step: step.step.as_str().to_owned(),
+            verdict: match step.verdict {
+                vet::Verdict::Passed => Verdict::Passed,
+                vet::Verdict::Failed => Verdict::Failed,
+                vet::Verdict::Skipped => Verdict::Skipped,
+            },
+            ms: step.ms,
+            evidence: step.evidence.to_string(),
+        };
+        let change = Change::PutVettingStep { tenant: row.tenant.clone(), digest: row.digest, position, step };
+        self.catalog().change(vec![change], None).await?;
+        Ok(())
+    }
+}
+
+/// The bounds of a mount, where they are wider than the usual ones: whether an operator gave it little room says nothing about a version.
+fn roomy(mount: &MountLimits) -> MountLimits {
+    let usual = MountLimits::default();
+    MountLimits {
+        effects_max: mount.effects_max.max(usual.effects_max),
+        effect_bytes_max: mount.effect_bytes_max.max(usual.effect_bytes_max),
+        cpu_ms_max: mount.cpu_ms_max.max(usual.cpu_ms_max),
+        memory_bytes_max: mount.memory_bytes_max.max(usual.memory_bytes_max),
+        state_bytes_max: mount.state_bytes_max.max(usual.state_bytes_max),
+        saved_bytes_max: mount.saved_bytes_max.max(usual.saved_bytes_max),
+        log_entries_max: mount.log_entries_max.max(usual.log_entries_max),
+        batch_events_max: mount.batch_events_max.max(usual.batch_events_max),
+        batch_bytes_max: mount.batch_bytes_max.max(usual.batch_bytes_max),
+        message_bytes_max: mount.message_bytes_max.max(usual.message_bytes_max),
+        ..mount.clone()
+    }
+}
+
+/// Names all that evidence depends on beside the component: this host, the manifest, and what the version is tried for.
+fn conditions(row: &catalog::Version, vetting: &vet::Vetting<'_>) -> String {
+    let host = env!("CARGO_PKG_VERSION");
+    let conditions = format!(
+        "{host}\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n{}",
+        row.manifest, vetting.grants, vetting.limits, vetting.node, vetting.channels, vetting.settings
+    );
+    Digest::of(conditions.as_bytes()).to_string()
+}
+
+/// The mount that a version is tried for.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Its name.
+    pub mount: String,
+    /// Its bounds.
+    pub limits: MountLimits,
+    /// The names its channels may have.
+    pub patterns: Vec<ChannelPattern>,
+    /// The plugin's settings, as the text of a JSON object.
+    pub settings: String,
+}
+
+impl Trial {
+    /// Names a channel of the mount may have.
+    fn channels(&self) -> impl Iterator<Item = ChannelName> {
+        let names = self.patterns.iter().map(|pattern| pattern.to_string().replace('*', "conformance"));
+        names.filter_map(|name| ChannelName::new("default", &name).ok())
+    }
+}

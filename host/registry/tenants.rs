@@ -1,0 +1,146 @@
+//! What a tenant's uploads may become: who approves them, and what they may be granted.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::protocol::capability::Capability;
+use crate::protocol::name::check_part;
+use crate::registry::signature::TrustedKey;
+use crate::registry::{Actor, Registry, RegistryError};
+use crate::store::catalog::{Change, Tenant};
+use crate::telemetry::wall_ms;
+
+/// Most public keys a tenant may trust.
+const TRUSTED_KEYS_MAX: usize = 16;
+
+/// Who approves a tenant's versions once they passed vetting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// A signature by a key the tenant trusts is enough. Without one, an operator.
+    Auto,
+    /// An operator, whoever signed it.
+    #[default]
+    Review,
+    /// Nobody: it may not upload at all.
+    Closed,
+}
+
+impl Policy {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Review => "review",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Reads its word.
+    ///
+    /// # Errors
+    /// If there is no such policy; says which there are.
+    pub fn parse(word: &str) -> Result<Self, RegistryError> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "review" => Ok(Self::Review),
+            "closed" => Ok(Self::Closed),
+            other => Err(RegistryError::Invalid(format!("policy {other:?}: there are auto, review and closed"))),
+        }
+    }
+}
+
+/// What a tenant's uploads may become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Who approves them.
+    pub policy: Policy,
+    /// What they may be granted.
+    pub grants: BTreeSet<Capability>,
+    /// Whose signatures count.
+    pub trusted: Vec<TrustedKey>,
+}
+
+impl Terms {
+    /// Of a tenant nobody said anything about: an operator looks at each version, and it may keep state and write log lines.
+    fn of_stranger() -> Self {
+        let grants = BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging]);
+        Self { policy: Policy::Review, grants, trusted: Vec::new() }
+    }
+
+    /// Of the platform itself.
+    fn of_platform() -> Self {
+        Self { policy: Policy::Review, grants: Capability::ALL.into_iter().collect(), trusted: Vec::new() }
+    }
+
+    fn read(row: &Tenant) -> Result<Self, RegistryError> {
+        Ok(Self {
+            policy: Policy::parse(&row.policy)?,
+            grants: row.grants.iter().map(|name| capability(name)).collect::<Result<_, _>>()?,
+            trusted: row.trusted_keys.iter().map(|key| trusted(key)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn capability(name: &str) -> Result<Capability, RegistryError> {
+    let found = Capability::ALL.into_iter().find(|capability| capability.as_str() == name);
+    found.ok_or_else(|| {
+        let known = Capability::ALL.map(Capability::as_str).join(", ");
+        RegistryError::Invalid(format!("grants: there is no capability {name:?}; there are: {known}"))
+    })
+}
+
+fn trusted(key: &str) -> Result<TrustedKey, RegistryError> {
+    TrustedKey::parse(key).map_err(|e| RegistryError::Invalid(format!("trusted_keys: {e}")))
+}
+
+impl Registry {
+    /// What a tenant's uploads may become. The tenant `""` is the platform.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn terms(&self, tenant: &str) -> Result<Terms, RegistryError> {
+        if tenant.is_empty() {
+            return Ok(Terms::of_platform());
+        }
+        match self.catalog().tenant(tenant).await? {
+            Some(row) => Terms::read(&row),
+            None => Ok(Terms::of_stranger()),
+        }
+    }
+
+    /// Adds a tenant, or changes it. `limits` were judged by whoever keeps to them.
+    ///
+    /// # Errors
+    /// If what is said of it makes no sense.
+    pub async fn put_tenant(&self, who: &Actor, mut row: Tenant) -> Result<Tenant, RegistryError> {
+        check_part("tenant", &row.name).map_err(|e| RegistryError::Invalid(e.to_string()))?;
+        Terms::read(&row)?;
+        if row.trusted_keys.len() > TRUSTED_KEYS_MAX {
+            return Err(RegistryError::TooMuch(format!("trusted_keys: at most {TRUSTED_KEYS_MAX}")));
+        }
+        row.changed_ms = wall_ms();
+        row.created_ms = row.changed_ms;
+        let detail = json!({
+            "policy": row.policy, "grants": row.grants, "limits": row.limits, "trusted_keys": row.trusted_keys,
+        });
+        let audit = who.did("tenant.put", &row.name, row.name.clone(), &detail);
+        self.catalog().change(vec![Change::PutTenant(row.clone())], Some(audit)).await?;
+        Ok(self.catalog().tenant(&row.name).await?.unwrap_or(row))
+    }
+
+    /// Removes what was said of a tenant: from then on it is one that nobody said anything about. Its channels, keys and versions stay.
+    ///
+    /// # Errors
+    /// If there is no such tenant.
+    pub async fn delete_tenant(&self, who: &Actor, name: &str) -> Result<(), RegistryError> {
+        let audit = who.did("tenant.deleted", name, name, &json!({}));
+        let change = Change::DeleteTenant { name: name.to_owned() };
+        match self.catalog().change(vec![change], Some(audit)).await? {
+            Some(_) => Ok(()),
+            None => Err(RegistryError::NotFound { what: format!("tenant {name:?}") }),
+        }
+    }
+}
