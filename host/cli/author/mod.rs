@@ -1,0 +1,8 @@
+//! What authors of plugins work with: new projects, building them, and scenario files that are played on the real component.
+
+mod item;
+pub(super) mod project;
+mod scenario;
+mod seen;
+mod stage;
+pub(super) mod test;
