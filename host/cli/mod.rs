@@ -7,9 +7,11 @@ mod check_config;
 mod compile_worker;
 mod key;
 mod plugin;
+mod plugin_check;
 mod serve;
 mod tape;
 mod token;
+mod vet_worker;
 mod welcome;
 
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ enum Command {
     Tape(tape::Tape),
     #[command(hide = true)]
     CompileWorker(compile_worker::CompileWorker),
+    #[command(hide = true)]
+    VetWorker(vet_worker::VetWorker),
 }
 
 impl Cli {
@@ -56,6 +60,7 @@ impl Cli {
             Command::Key(command) => command.run(environment),
             Command::Plugin(command) => command.run(),
             Command::CompileWorker(command) => command.run(),
+            Command::VetWorker(command) => command.run(),
             Command::Tape(command) => command.run(),
             Command::Token(command) => command.run(environment),
         };

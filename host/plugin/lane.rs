@@ -68,7 +68,7 @@ impl Lane {
 ///
 /// # Errors
 /// If the system refuses it.
-pub fn yield_to_everybody() -> io::Result<()> {
+pub(super) fn yield_to_everybody() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     #[expect(unsafe_code, reason = "no safe crate sets a thread's scheduling policy")]
     // SAFETY: the call reads the structure, which lives longer than it does, and changes nothing but the policy of this thread.

@@ -1,9 +1,9 @@
 //! What a plugin can be granted to import, beside the effects on its own channel, which every plugin may.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// An interface of the WIT package that a plugin imports only if it was granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Capability {
     /// Durable key-value state.

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::limits::{COMPILED_BYTES_MAX, NodeLimits};
-use crate::plugin::{PluginError, engine, lane};
+use crate::plugin::{PluginError, confine, engine};
 
 /// The subcommand of the broker's own program that compiles.
 pub const COMMAND: &str = "compile-worker";
@@ -99,23 +99,14 @@ async fn run(mut command: Command, component: &[u8], wall_s_max: u64) -> Result<
 /// # Errors
 /// If the component does not compile, or to more than [`COMPILED_BYTES_MAX`]. Over a limit the process dies.
 pub fn work(out: &Path, memory_bytes: u64, cpu_s: u64) -> Result<(), PluginError> {
-    // Before there are other threads: they inherit it. Without it compiling only takes time from others.
-    drop(lane::yield_to_everybody());
-    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    let set = |resource, to| setrlimit(resource, limit(to)).map_err(|e| failed(format!("a limit cannot be set: {e}")));
-    for (resource, to) in [
-        (Resource::As, memory_bytes),
-        (Resource::Cpu, cpu_s),
-        (Resource::Core, 0),
-        (Resource::Fsize, COMPILED_BYTES_MAX),
-    ] {
-        set(resource, to)?;
-    }
+    let limited = |e: io::Error| failed(format!("a limit cannot be set: {e}"));
+    confine::begin().map_err(limited)?;
+    confine::limit(&[(Resource::As, memory_bytes), (Resource::Cpu, cpu_s), (Resource::Fsize, COMPILED_BYTES_MAX)])
+        .map_err(limited)?;
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out);
     let unwritten = |e: io::Error| failed(format!("the code cannot be written: {e}"));
     let mut file = file.map_err(unwritten)?;
-    // From here on it can open nothing: no file, no socket.
-    set(Resource::Nofile, 0)?;
+    confine::open_nothing().map_err(limited)?;
     let mut component = Vec::new();
     io::stdin().read_to_end(&mut component).map_err(|e| failed(e.to_string()))?;
     let code = engine::for_compiling()?.precompile_component(&component).map_err(|e| failed(format!("{e:#}")))?;
