@@ -8,7 +8,7 @@ BENCH_ARGS ?=
 WEB_BUILT := host/web/dist/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help run build toolchain plugins test check unit integration needs web soak bench bench-peers bench-tax bench-inside bench-yjs clean
+.PHONY: help run build toolchain plugins test check unit integration needs web soak bench bench-peers bench-tax bench-inside bench-plugins bench-yjs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ bench-tax: plugins ## measure what WebAssembly costs: the relay plugin beside th
 bench-yjs: plugins ## measure the Yjs relay beside Hocuspocus and y-websocket's server; needs Node.js and two cores
 	cd tests/bench/yjs && npm ci --no-audit --no-fund --loglevel=error
 	$(CARGO) bench --locked --bench yjs -- $(BENCH_ARGS)
+
+bench-plugins: plugins ## measure swaps, shadows, canaries and hostile uploads: what plugins in production must hold
+	$(CARGO) bench --locked --bench plugins -- $(BENCH_ARGS)
 
 bench-inside: plugins ## measure the parts of a message's way, within one process
 	$(CARGO) bench --locked --bench inside -- $(BENCH_ARGS)

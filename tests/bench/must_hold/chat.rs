@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Outcome;
+use crate::bench::socket::{self, Reader, Sender, find};
 use crate::support::broker::{Broker, Setup, token};
-use crate::wire::{self, Reader, Sender, find};
 
 /// Characters of a message's text.
 pub(crate) const CONTENT_BYTES: usize = 100;
@@ -44,7 +44,7 @@ impl Member {
     /// Connects a user and joins a room.
     pub(crate) async fn join(address: &str, user: &str, room: &str) -> Outcome<Self> {
         let token = token(user, json!({}), 3_600);
-        let (sender, reader) = wire::connect(address, &format!("/api/community/ws?token={token}")).await?;
+        let (sender, reader) = socket::connect(address, &format!("/api/community/ws?token={token}")).await?;
         let mut member = Self { user: user.to_owned(), room: String::new(), number: 0, sender, reader };
         member.join_also(room).await?;
         Ok(member)
@@ -138,7 +138,7 @@ pub(crate) async fn open_loop(
                     Ok(_) => {}
                     Err(error) => result = Err(error),
                 };
-                tokio::time::timeout(time + wire::DEADLINE, reader.messages(look)).await??;
+                tokio::time::timeout(time + socket::DEADLINE, reader.messages(look)).await??;
                 result?;
             }
             Outcome::Ok((seat, member, latencies))
@@ -212,7 +212,7 @@ pub(crate) async fn closed_loop(
     }
     tokio::time::sleep(time).await;
     counts.over.store(true, Ordering::Relaxed);
-    let deadline = Instant::now() + wire::DEADLINE;
+    let deadline = Instant::now() + socket::DEADLINE;
     let (sent, acked, delivered) = loop {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let now = (read(&counts.sent), read(&counts.acked), read(&counts.delivered));

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::bench::bars::percentile_ms;
+use crate::bench::socket;
 use crate::chat::{self, Member};
-use crate::report::percentile_ms;
 use crate::support::broker::{Setup, token};
-use crate::{Load, Outcome, wire};
+use crate::{Load, Outcome};
 
 /// CPU time a call may take on the mount with the loop: the default.
 pub(crate) const BUDGET_MS: f64 = 100.0;
@@ -63,7 +64,7 @@ async fn loop_on(address: String, mut stop: watch::Receiver<bool>) -> Outcome<Ve
     for channel in 0.. {
         let token = token("looper", json!({}), 3_600);
         let (sender, mut reader) =
-            wire::connect(&address, &format!("/fixture?channel={channel}&token={token}")).await?;
+            socket::connect(&address, &format!("/fixture?channel={channel}&token={token}")).await?;
         let mut open = true;
         while open {
             let sent = Instant::now();

@@ -12,18 +12,15 @@ mod bench;
 mod chat;
 mod endless;
 mod memory;
-mod procfs;
-mod report;
 #[path = "../../support/mod.rs"]
 mod support;
-mod wire;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::bench::bars::{self, Bar, Line, percentile_ms};
 use crate::chat::{Throughput, closed_loop, join_rooms, open_loop};
-use crate::report::{Bar, Line, percentile_ms};
 use crate::support::broker::{Broker, Setup};
 
 /// What the parts return.
@@ -94,7 +91,7 @@ fn main() -> Outcome<()> {
             Outcome::Ok(())
         };
         let ended = tokio::time::timeout(TIME_MAX, run).await;
-        report::print(&lines);
+        bars::print(&lines);
         ended.map_err(|_| format!("stopped after {TIME_MAX:?}"))?
     })
 }

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use hotbay::bench::procfs::Process;
 use tokio::task::JoinSet;
 
+use crate::bench::settled::settled_memory_bytes;
+use crate::bench::socket;
 use crate::chat::{self, Member};
-use crate::procfs::settled_memory_bytes;
 use crate::support::broker::{Broker, Setup};
-use crate::wire;
 use crate::{Load, Outcome};
 
 const CONNECTING_AT_ONCE: usize = 32;
@@ -147,7 +147,7 @@ async fn each_room(
 
 /// Waits until no channel is awake.
 async fn asleep(broker: &Broker) -> Outcome<()> {
-    let deadline = Instant::now() + wire::DEADLINE;
+    let deadline = Instant::now() + socket::DEADLINE;
     while broker.metric("hotbay_channels_awake").await > 0.0 {
         if Instant::now() > deadline {
             return Err("the channels do not go to sleep".into());

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::wire::{close_words, frame};
 use crate::Outcome;
-use crate::bench::wire::{close_words, frame};
 
 /// How long anything that is expected may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

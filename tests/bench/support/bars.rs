@@ -1,10 +1,11 @@
-//! The table.
+//! A table of figures, with the bars they are to meet.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// One line: what was measured in each run, and what it must be.
 pub(crate) struct Line {
-    what: &'static str,
+    what: Cow<'static, str>,
     values: Vec<f64>,
     unit: &'static str,
     bar: Option<Bar>,
@@ -20,7 +21,16 @@ pub(crate) enum Bar {
 
 impl Line {
     pub(crate) fn new(what: &'static str, unit: &'static str, values: Vec<f64>) -> Self {
-        Self { what, values, unit, bar: None, note: String::new() }
+        Self { what: Cow::Borrowed(what), values, unit, bar: None, note: String::new() }
+    }
+
+    pub(crate) fn owned(what: String, unit: &'static str, values: Vec<f64>) -> Self {
+        Self { what: Cow::Owned(what), values, unit, bar: None, note: String::new() }
+    }
+
+    /// Stands above the lines that follow.
+    pub(crate) fn title(what: String) -> Self {
+        Self::owned(what, "", Vec::new())
     }
 
     pub(crate) fn bar(self, bar: Bar) -> Self {
@@ -31,7 +41,20 @@ impl Line {
         Self { note: note.into(), ..self }
     }
 
+    fn runs(&self) -> String {
+        if self.values.len() <= SHOWN_MAX {
+            let runs: Vec<String> = self.values.iter().map(|value| number(*value)).collect();
+            return runs.join(" ");
+        }
+        let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        format!("{} of {} to {}", self.values.len(), number(least), number(greatest))
+    }
+
     fn print(&self) {
+        if self.values.is_empty() {
+            return println!("{}", self.what);
+        }
         let median = median(&self.values);
         let (bar, verdict) = match self.bar {
             None => (String::new(), ""),
@@ -44,11 +67,13 @@ impl Line {
                 (format!("{sign} {}", number(bound)), if met { "met" } else { "NOT MET" })
             }
         };
-        let runs: Vec<String> = self.values.iter().map(|value| number(*value)).collect();
-        let (what, unit, runs) = (self.what, self.unit, runs.join(" "));
+        let (what, unit, runs) = (&self.what, self.unit, self.runs());
         println!("{what:<52} {:>9} {unit:<6} {bar:>10}  {verdict:<8} {runs:<26} {}", number(median), self.note);
     }
 }
+
+/// So many values stand in the table; of more, the least and the greatest.
+const SHOWN_MAX: usize = 5;
 
 pub(crate) fn print(lines: &[Line]) {
     println!("\n{:<52} {:>9} {:<6} {:>10}  {:<8} {:<26} note", "", "median", "", "bar", "", "runs");
