@@ -2,6 +2,9 @@
 //! hash or, as older versions of minisign do, of itself; the trusted comment is signed as well. The manifest names the component by its
 //! digest, so whoever signed the one signed the other.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use minisign_verify::{Error, PublicKey, Signature};

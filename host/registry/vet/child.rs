@@ -50,13 +50,12 @@ pub(super) async fn run(
         (told, child.wait().await)
     };
     let ended = tokio::time::timeout(wall, async { tokio::join!(listen, tail(stderr)) }).await;
-    let (told, status, words) = match ended {
-        Ok(((told, status), words)) => (told, status.ok(), words),
-        Err(_) => {
-            // Kills it and takes its status, so that no zombie is left.
-            drop(child.kill().await);
-            (Ok(()), None, String::new())
-        }
+    let (told, status, words) = if let Ok(((told, status), words)) = ended {
+        (told, status.ok(), words)
+    } else {
+        // Kills it and takes its status, so that no zombie is left.
+        drop(child.kill().await);
+        (Ok(()), None, String::new())
     };
     let Some(step) = expected.get(steps.told).copied().filter(|_| !steps.failed) else {
         return Ok(if steps.failed { Heard::Failed } else { Heard::All });
@@ -128,4 +127,138 @@ async fn tail(mut from: impl AsyncRead + Unpin) -> String {
         kept.drain(..kept.len().saturating_sub(WORDS_BYTES_MAX));
     }
     String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const EXPECTED: [StepName; 2] = [StepName::Size, StepName::Validate];
+    const SIZE: &str = r#"{"step":"size","verdict":"passed","ms":1,"evidence":{}}"#;
+    const VALIDATE: &str = r#"{"step":"validate","verdict":"passed","ms":1,"evidence":{}}"#;
+
+    /// A worker that is a shell script; it leaves its process id behind, to see whether it is gone.
+    struct Script {
+        folder: TempDir,
+        told: Vec<Step>,
+    }
+
+    impl Script {
+        fn new() -> Self {
+            Self { folder: TempDir::new().unwrap(), told: Vec::new() }
+        }
+
+        fn pid_file(&self) -> PathBuf {
+            self.folder.path().join("pid")
+        }
+
+        fn command(&self, script: &str) -> Command {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(format!("echo $$ > {}; {script}", self.pid_file().display()));
+            command
+        }
+
+        async fn run(&mut self, script: &str, wall_ms: u64) -> Result<Heard, VetError> {
+            let command = self.command(script);
+            let heard = run(command, Duration::from_millis(wall_ms), &EXPECTED, &mut |step| self.told.push(step)).await;
+            assert!(self.is_gone(), "{script}");
+            heard
+        }
+
+        /// A zombie still has its folder in /proc.
+        fn is_gone(&self) -> bool {
+            let pid = std::fs::read_to_string(self.pid_file()).unwrap();
+            !PathBuf::from("/proc").join(pid.trim()).exists()
+        }
+    }
+
+    #[tokio::test]
+    async fn steps_are_told_as_they_end_until_all_are_there() {
+        let mut script = Script::new();
+        let heard = script.run(&format!("echo '{SIZE}'; echo '{VALIDATE}'; echo more; exec sleep 1000"), 60_000).await;
+        assert_eq!((heard, script.told.len()), (Ok(Heard::All), 2));
+    }
+
+    #[tokio::test]
+    async fn a_step_that_failed_is_the_last() {
+        let mut script = Script::new();
+        let failed = SIZE.replace("passed", "failed");
+        let heard = script.run(&format!("echo '{failed}'; echo '{VALIDATE}'; exec sleep 1000"), 60_000).await;
+        assert_eq!((heard, script.told.len()), (Ok(Heard::Failed), 1));
+    }
+
+    /// Law: a worker is a process that a stranger's component may have taken over: whatever it says or does, it ends, and the step it was in
+    /// has failed, with a sentence.
+    #[tokio::test]
+    async fn whatever_a_worker_does_its_step_has_failed_and_it_is_gone() {
+        for (script, wall_ms, words) in [
+            ("exit 0", 60_000, "exit status: 0"),
+            ("echo thread panicked >&2; exit 101", 60_000, "exit status: 101"),
+            ("kill -9 $$", 60_000, "limit of memory, or crashed"),
+            ("kill -ABRT $$", 60_000, "limit of memory, or crashed"),
+            ("kill -XCPU $$", 60_000, "processor time"),
+            ("echo nonsense", 60_000, "nobody understands"),
+            (
+                r#"echo '{"step":"tapes","verdict":"passed","ms":1,"evidence":{}}'; exec sleep 1000"#,
+                60_000,
+                "was expected",
+            ),
+            (r#"echo '{"step":"validate","verdict":"maybe","ms":1,"evidence":{}}'"#, 60_000, "nobody understands"),
+            ("yes | tr -d '\\n' | head -c 100000000", 60_000, "nobody understands"),
+            ("yes >&2 | head -c 1; exec sleep 1000", 300, "longer than"),
+            ("exec sleep 1000", 300, "longer than"),
+        ] {
+            let mut child = Script::new();
+            let heard = child.run(&format!("echo '{SIZE}'; {script}"), wall_ms).await;
+
+            assert_eq!((heard, child.told.len()), (Ok(Heard::Failed), 2), "{script}");
+            let last = &child.told[1];
+            assert_eq!((last.step, last.verdict), (StepName::Validate, Verdict::Failed), "{script}");
+            assert!(last.error().is_some_and(|error| error.contains(words)), "{script}: {last:?}");
+            assert!(last.evidence.to_string().len() < 6_000, "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_worker_are_evidence() {
+        let mut script = Script::new();
+        let flood = "yes nonsense | head -c 1000000 >&2; echo 'panicked at lib.rs:7' >&2; exit 101";
+        assert_eq!(script.run(flood, 60_000).await, Ok(Heard::Failed));
+        let words = script.told[0].evidence["words"].as_str().unwrap();
+        assert!(words.ends_with("panicked at lib.rs:7") && words.len() <= WORDS_BYTES_MAX, "{words}");
+    }
+
+    /// Goal: what is not the component's doing is not held against it.
+    #[tokio::test]
+    async fn a_worker_that_cannot_work_says_so() {
+        let mut script = Script::new();
+        let heard = script.run("echo 'the plan cannot be read' >&2; exit 2", 60_000).await;
+        assert_eq!(heard, Err(VetError::Worker { words: "the plan cannot be read".to_owned() }));
+        let missing = run(Command::new("/nowhere/hotbay"), Duration::from_mins(1), &EXPECTED, &mut drop).await;
+        assert!(matches!(missing, Err(VetError::Worker { .. })), "{missing:?}");
+    }
+
+    /// Goal: a vetting that is given up leaves no process behind.
+    #[tokio::test]
+    async fn a_worker_goes_with_who_waits_for_it() {
+        let script = Script::new();
+        let told = tokio::sync::Notify::new();
+        let mut tell = |_| told.notify_one();
+        let command = script.command(&format!("echo '{SIZE}'; exec sleep 1000"));
+        tokio::select! {
+            ended = run(command, Duration::from_mins(1), &EXPECTED, &mut tell) => panic!("{ended:?}"),
+            () = told.notified() => assert!(!script.is_gone()),
+        }
+
+        let gone = async {
+            while !script.is_gone() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the process is still there");
+    }
 }
