@@ -67,11 +67,11 @@ pub enum StartError {
         /// Its file.
         path: String,
         /// Why.
-        error: RegistryError,
+        error: Box<RegistryError>,
     },
     /// The registry.
     #[error("the registry of plugins: {0}")]
-    Registry(RegistryError),
+    Registry(Box<RegistryError>),
     /// The address.
     #[error("cannot listen on {address}: {error}; is another program using it?")]
     Listen {
@@ -114,7 +114,10 @@ impl Broker {
         let owner = format!("{:016x}", rand::random::<u64>());
         let logics = logics.into_values().collect();
         let directory = Directory::new(Arc::clone(&store), owner, &config.limits, logics);
-        registry.restore(Arc::clone(&directory), &configured).await.map_err(StartError::Registry)?;
+        registry
+            .restore(Arc::clone(&directory), &configured)
+            .await
+            .map_err(|error| StartError::Registry(Box::new(error)))?;
         let listen = |error| StartError::Listen { address: config.listen, error };
         let listener = bind(config.listen).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -191,7 +194,8 @@ fn open_registry(config: &Config, store: &Arc<dyn Store>) -> Result<Registry, St
     let runtime = Runtime::new(&config.limits, mounts, config.data_dir.join("artifacts"));
     let runtime = Arc::new(runtime.map_err(StartError::Runtime)?);
     let folder = config.data_dir.join("plugins");
-    Registry::open(Arc::clone(store), runtime, folder, config.limits.clone()).map_err(StartError::Registry)
+    Registry::open(Arc::clone(store), runtime, folder, config.limits.clone())
+        .map_err(|error| StartError::Registry(Box::new(error)))
 }
 
 /// Takes all plugins of the configuration in.
@@ -205,7 +209,11 @@ async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<
             grants: plugin.grants.iter().copied().collect(),
             trial: config.mounts.iter().find(|mount| mount.plugin == *name).map(trial),
         };
-        let failed = |error| StartError::Plugin { name: name.clone(), path: plugin.path.display().to_string(), error };
+        let failed = |error| StartError::Plugin {
+            name: name.clone(),
+            path: plugin.path.display().to_string(),
+            error: Box::new(error),
+        };
         let entered = registry.enter(&configured).await.map_err(failed)?;
         let (version, digest) = (&entered.row.version, entered.plugin.digest());
         tracing::info!(plugin = name, version, %digest, "plugin loaded");

@@ -26,7 +26,7 @@ pub use crate::plugin::compile::worker::{COMMAND as WORKER_COMMAND, compile_file
 /// An artifact begins with its MAC, then comes the code.
 const MAC_BYTES: usize = 32;
 /// A file of a compilation that was not written to for so long was left behind.
-const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60 * 60);
+const LEFT_BEHIND_AFTER: Duration = Duration::from_hours(1);
 
 /// Names a version of a plugin: the SHA-256 of its component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

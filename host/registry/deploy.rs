@@ -134,7 +134,9 @@ impl Registry {
             return Err(RegistryError::Conflict(why.to_owned()));
         };
         deployment.id = id;
-        superseded.iter().for_each(|active| self.mounts.remove(active.row.id, false));
+        for active in &superseded {
+            self.mounts.remove(active.row.id, false);
+        }
         self.mounts.put(deployment.clone(), ask.strategy);
         self.apply();
         Ok(deployment)

@@ -239,7 +239,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
 /// The line a span begins in, counted from 1.
 fn line(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
     let before = span.and_then(|span| text.as_bytes().get(..span.start)).unwrap_or_default();
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    before.split(|byte| *byte == b'\n').count()
 }
 
 /// A value that may be long, for a message.

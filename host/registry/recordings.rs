@@ -251,7 +251,9 @@ impl Registry {
         let over: Vec<u64> =
             self.mounts.recordings().iter().filter(|one| one.ends_ms <= now_ms).map(|one| one.id).collect();
         if !over.is_empty() {
-            over.into_iter().for_each(|id| self.mounts.stop_recording(id));
+            for id in over {
+                self.mounts.stop_recording(id);
+            }
             self.apply();
         }
         let mut changes = Vec::new();

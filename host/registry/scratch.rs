@@ -254,11 +254,9 @@ impl Scratch {
         let mut state = self.held.lock();
         for (event, index) in events.iter().zip(0_u32..) {
             match event {
-                Event::Join { member, identity, .. } => {
-                    if state.member(*member).is_none() {
-                        state.members.push((*member, identity.clone()));
-                        self.joined.push((index, *member));
-                    }
+                Event::Join { member, identity, .. } if state.member(*member).is_none() => {
+                    state.members.push((*member, identity.clone()));
+                    self.joined.push((index, *member));
                 }
                 Event::Leave { member, .. } => state.forget(*member),
                 _ => {}
@@ -278,7 +276,9 @@ impl Scratch {
         let is_rejected = |index: u32| effects.rejects.iter().any(|(rejected, _)| *rejected == index);
         let rejected: Vec<MemberId> =
             self.joined.drain(..).filter(|(index, _)| is_rejected(*index)).map(|(_, member)| member).collect();
-        rejected.iter().for_each(|member| self.lock().forget(*member));
+        for member in rejected.iter().copied() {
+            self.lock().forget(member);
+        }
         for (name, timer) in effects.timers {
             match timer {
                 Some(timer) => drop(self.timers.insert(name, timer)),
@@ -363,6 +363,7 @@ mod tests {
         member
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "effects have it so")]
     fn timer(due_ms: u64, durable: bool) -> Option<Timer> {
         Some(Timer { due_ms, durable })
     }

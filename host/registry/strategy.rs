@@ -180,7 +180,9 @@ impl Strategy {
             Kind::All => RuleKind::All,
             Kind::Shadow => RuleKind::Shadow,
             Kind::Canary => {
-                RuleKind::Canary((self.percent.unwrap_or(0.0) * f64::from(CANARY_PARTS) / 100.0).round() as u32)
+                let parts = self.percent.unwrap_or(0.0) * f64::from(CANARY_PARTS) / 100.0;
+                #[expect(clippy::cast_sign_loss, reason = "a share is not below 0")]
+                RuleKind::Canary(parts.round() as u32)
             }
         }
     }

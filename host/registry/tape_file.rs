@@ -32,7 +32,8 @@ impl Registry {
     }
 
     async fn tape_row(&self, id: i64) -> Result<catalog::Tape, RegistryError> {
-        let missing = || RegistryError::NotFound { what: format!("tape {id}; `hotbay tape list` shows those there are") };
+        let missing =
+            || RegistryError::NotFound { what: format!("tape {id}; `hotbay tape list` shows those there are") };
         self.catalog().tape(id).await?.ok_or_else(missing)
     }
 }

@@ -172,7 +172,7 @@ impl Registry {
             reason: who.reason.clone(),
         };
         let changes = vec![
-            self.becomes(row, &[Status::Vetted], Status::Approved, who.reason.clone()),
+            Self::becomes(row, &[Status::Vetted], Status::Approved, who.reason.clone()),
             Change::InsertApproval(approval),
         ];
         self.decide(who, "plugin.approved", row, changes, &json!({ "key_id": key_id }), "vetted").await
@@ -184,7 +184,7 @@ impl Registry {
     /// If it was approved already, or refused.
     pub async fn reject(&self, who: &Actor, row: &catalog::Version) -> Result<(), RegistryError> {
         let from = [Status::Uploaded, Status::Vetting, Status::Vetted];
-        let changes = vec![self.becomes(row, &from, Status::Rejected, who.reason.clone())];
+        let changes = vec![Self::becomes(row, &from, Status::Rejected, who.reason.clone())];
         self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await
     }
 
@@ -194,7 +194,7 @@ impl Registry {
     /// If it was not approved.
     pub async fn revoke(&self, who: &Actor, row: &catalog::Version) -> Result<Vec<i64>, RegistryError> {
         let _turn = self.deploying.lock().await;
-        let changes = vec![self.becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
+        let changes = vec![Self::becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
         self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await?;
         let digest = Digest(row.digest);
         self.mounts.withdraw(digest);
@@ -218,7 +218,7 @@ impl Registry {
         Ok(ended)
     }
 
-    fn becomes(&self, row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
+    fn becomes(row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
         Change::SetStatus { tenant: row.tenant.clone(), digest: row.digest, from: from.to_vec(), to, reason }
     }
 

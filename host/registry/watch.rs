@@ -16,7 +16,7 @@ use crate::telemetry::wall_ms;
 /// How often.
 const TICK: Duration = Duration::from_millis(250);
 /// When a deployment is looked at again that is over its budget and has nothing before it.
-const LATER: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_mins(1);
 
 /// When a deployment is looked at next.
 enum Next {
@@ -109,7 +109,9 @@ impl Registry {
             return Ok(()); // Somebody was faster.
         }
         tracing::info!(deployment = row.id, mount = row.mount, strategy = row.strategy, "{action}");
-        replaced.iter().for_each(|other| self.mounts.remove(other.row.id, false));
+        for other in &replaced {
+            self.mounts.remove(other.row.id, false);
+        }
         self.mounts.put(row, next);
         self.apply();
         Ok(())

@@ -267,7 +267,7 @@ impl Garbage {
         match self.below(if scalar_only { 8 } else { 12 }) {
             0 => "null".to_owned(),
             1 => if self.percent(50) { "true" } else { "false" }.to_owned(),
-            2 => (next_random(&mut self.seed) as i64).to_string(),
+            2 => next_random(&mut self.seed).cast_signed().to_string(),
             3 => self.below(10).to_string(),
             4 => f64::from_bits(next_random(&mut self.seed)).to_string().replace("inf", "1e999").replace("NaN", "0.1"),
             5..8 => quoted(self.pick(&TEXTS)),

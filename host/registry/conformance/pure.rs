@@ -70,7 +70,7 @@ async fn ask(
     let routing = router.route(identity, BEGINS_MS, frame).await.map_err(|fault| failed("route", &fault))?;
     let why = Refusal::new(code, "conformance");
     // What is refused is not always at hand.
-    let at_hand = (frame.len() % 3 > 0).then_some(frame);
+    let at_hand = (!frame.len().is_multiple_of(3)).then_some(frame);
     let told = router.refused(identity, BEGINS_MS, at_hand, &why).await.map_err(|fault| failed("refused", &fault))?;
     Ok((routing, told))
 }
