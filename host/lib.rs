@@ -18,6 +18,7 @@
 //! - [`plugin`] runs components: batches in, effects out, nothing else gets through.
 //! - [`store`] makes a batch durable; nothing a batch did is seen before that.
 //! - [`datasource`] has the operator's databases, of which plugins may read by statements with names.
+//! - [`quota`] has what each tenant may use and does use: everybody above asks it before something is used.
 //! - [`fanout`] and [`outbox`] bring frames to members: encoded once, one lock and one system call per member and batch.
 //! - [`broker`] builds and stops all of this in order; [`config`] and [`cli`] say how; [`limits`] bounds everything.
 //! - [`protocol`] has the words all of them share.
@@ -25,6 +26,7 @@
 //!
 //! Who may import whom is checked by `tests/tidy.rs`: `main → cli → broker → everything`;
 //! `server → connection → channel → {plugin, fanout, store, datasource}`; `fanout, connection → outbox`; `server, connection → auth`;
+//! `server, connection, channel, plugin → quota`;
 //! everything → `protocol`, `limits`, `telemetry`. Each outside crate has one door: `axum` in [`server`], `wasmtime` in
 //! [`plugin`], `sqlx` in [`store`] and [`datasource`], `jsonwebtoken` in [`auth`], `tungstenite` in [`connection`].
 
@@ -41,6 +43,7 @@ pub mod limits;
 pub mod outbox;
 pub mod plugin;
 pub mod protocol;
+pub mod quota;
 pub mod registry;
 pub mod server;
 pub mod store;

@@ -146,6 +146,14 @@ pub const VETTING_QUEUE_MAX: usize = 64;
 pub const RECORDINGS_MAX: usize = 20;
 /// Tapes that are written at the same time.
 pub const TAPES_MAX: usize = 100;
+/// Accounts of tenants (limits and usage) on this node. Tenants beyond that share one, unless they have limits of their own.
+pub const QUOTA_TENANTS_MAX: usize = 100_000;
+/// Versions of plugins whose usage is known.
+pub const QUOTA_PLUGINS_MAX: usize = 1_000;
+/// Tenants that have series of their own in `/metrics`.
+pub const METRICS_TENANTS_MAX: usize = 50;
+/// The same of versions of plugins.
+pub const METRICS_PLUGINS_MAX: usize = 50;
 
 /// Bounds of the whole process.
 #[derive(Debug, Clone, Deserialize)]

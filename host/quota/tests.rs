@@ -1,0 +1,135 @@
+//! The accounts of tenants.
+
+use super::*;
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn limited(limits: TenantLimits) -> (Arc<Quotas>, Arc<Quota>) {
+    let quotas = Quotas::new(3);
+    quotas.set("acme", limits);
+    let quota = quotas.of("acme");
+    (quotas, quota)
+}
+
+/// Law: a limit holds as soon as it is set, in both directions; what is over it stays.
+#[test]
+fn limits_are_changed_while_they_are_used() {
+    let (quotas, quota) = limited(TenantLimits::default());
+    let slots: Vec<Slot> = (0..3).map(|_| quota.connect().unwrap()).collect();
+    assert_eq!(quota.connect().unwrap_err(), Over { limit: Limit::Connections, max: 3 }, "the node's");
+    quotas.set("acme", TenantLimits { connections_max: Some(5), ..TenantLimits::default() });
+    let more = [quota.connect().unwrap(), quota.connect().unwrap()];
+    assert_eq!(quota.connect().unwrap_err().max, 5, "its own takes the place of the node's");
+    quotas.set("acme", TenantLimits { connections_max: Some(1), ..TenantLimits::default() });
+    drop(more);
+    assert_eq!((quota.connect().unwrap_err().max, quota.usage().connections), (1, 3));
+    drop(slots);
+    let _one = quota.connect().unwrap();
+    assert_eq!(quotas.limits("acme").and_then(|limits| limits.connections_max), Some(1));
+
+    quotas.unset("acme");
+    assert_eq!(quotas.limits("acme"), None);
+    assert!(quota.connect().is_ok());
+    assert!(quotas.usage_of("globex").is_none());
+}
+
+/// Law: one tenant's account is not another's.
+#[test]
+fn accounts_are_apart() {
+    let (quotas, acme) = limited(TenantLimits { channels_max: Some(1), ..TenantLimits::default() });
+    let globex = quotas.of("globex");
+    acme.add_channel().unwrap();
+    assert!(acme.add_channel().is_err());
+    assert!((0..100).all(|_| globex.add_channel().is_ok()));
+    acme.forget_channel();
+    assert!(acme.add_channel().is_ok());
+    assert_eq!((acme.usage().channels, acme.usage().refusals, globex.usage().refusals), (1, 1, 0));
+}
+
+/// Law: everything has a bound, also the number of accounts. Those that nobody uses go first; then tenants share one.
+#[test]
+fn accounts_that_say_nothing_are_forgotten() {
+    let quotas = Quotas::new(1);
+    quotas.set("limited", TenantLimits::default());
+    quotas.of("keeps").keeps_at_start(Kept { state: 1, log: 0 });
+    let used = quotas.of("used");
+    for number in 0..QUOTA_TENANTS_MAX {
+        quotas.of(&format!("t{number}")).charge_cpu(1, 0);
+    }
+    let known = quotas.all().len();
+    assert!(known < 10 + 1, "{known}");
+    assert!(quotas.limits("limited").is_some() && quotas.usage_of("keeps").is_some());
+    assert!(Arc::ptr_eq(&used, &quotas.of("used")));
+    let cpu = "hotbay_tenant_plugin_cpu_microseconds_total";
+    let told = quotas.expose();
+    let told = told.lines().filter_map(|line| line.strip_prefix(cpu)?.rsplit(' ').next()?.parse::<usize>().ok());
+    assert_eq!(told.sum::<usize>(), QUOTA_TENANTS_MAX, "what forgotten ones used is not");
+
+    let held: Vec<_> = (0..QUOTA_TENANTS_MAX).map(|number| quotas.of(&format!("u{number}"))).collect();
+    let (one, other) = (quotas.of("late"), quotas.of("later"));
+    assert!(Arc::ptr_eq(&one, &other) && one.tenant().is_empty());
+    quotas.set("late", TenantLimits { channels_max: Some(0), ..TenantLimits::default() });
+    assert!(quotas.of("late").add_channel().is_err(), "whoever has limits has an account");
+    drop(held);
+}
+
+/// Law: together, channels never pass a limit on what is kept, whatever is on the way; and what makes it less is let through.
+#[test]
+fn room_is_taken_before_the_commit() {
+    let (quotas, quota) =
+        limited(TenantLimits { state_bytes_max: Some(100), log_bytes_max: Some(50), ..TenantLimits::default() });
+    let one = quota.make_room(Kept { state: 60, log: 10 }).unwrap();
+    assert_eq!(quota.make_room(Kept { state: 50, log: 0 }).unwrap_err().limit, Limit::StateBytes);
+    assert_eq!(quota.make_room(Kept { state: 40, log: 41 }).unwrap_err().limit, Limit::LogBytes);
+    let other = quota.make_room(Kept { state: 40, log: 40 }).unwrap();
+    quota.keeps(Kept::default(), Kept { state: 30, log: 10 });
+    drop(one);
+    drop(other);
+    assert_eq!((quota.usage().state_bytes, quota.usage().log_bytes), (30, 10));
+    drop(quota.make_room(Kept { state: 70, log: 40 }).unwrap());
+
+    quotas.set("acme", TenantLimits { state_bytes_max: Some(10), ..TenantLimits::default() });
+    assert!(quota.make_room(Kept { state: 1, log: 1 }).is_err(), "over a limit that was lowered");
+    assert!(quota.make_room(Kept { state: 0, log: 1_000 }).is_ok());
+
+    quota.is_unsure_of(7, Kept { state: 30, log: 10 });
+    quota.is_sure_of(8, Kept { state: 5, log: 5 });
+    quota.is_sure_of(7, Kept { state: 35, log: 0 });
+    quota.is_sure_of(7, Kept { state: 99, log: 99 });
+    assert_eq!((quota.usage().state_bytes, quota.usage().log_bytes), (35, 0));
+}
+
+/// Law: a connection that brings too much is held for as long as it takes, or until the limit is lifted; others are not.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_held_for_as_long_as_it_takes() {
+    let (quotas, quota) = limited(TenantLimits {
+        messages_per_second: Some(10),
+        bytes_per_second: Some(1_000),
+        ..TenantLimits::default()
+    });
+    let began = tokio::time::Instant::now();
+    assert!(quota.receive(10, 500, NOW_MS).is_none());
+    let hold = quota.receive(10, 600, NOW_MS).expect("too many messages");
+    assert!(quotas.of("globex").receive(1_000, 1 << 20, NOW_MS).is_none());
+    hold.await;
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert!(quota.receive(0, 3_900, NOW_MS).is_some(), "too many bytes");
+    assert!(
+        matches!(quota.admit(NOW_MS), Err((Over { limit: Limit::Bytes, max: 1_000 }, wait)) if wait.as_secs() == 4)
+    );
+
+    let holds = [quota.receive(3_600, 0, NOW_MS).expect("held"), quota.receive(1, 0, NOW_MS).expect("held")];
+    let earlier = quota.receive(1, 0, NOW_MS).expect("held");
+    let before = tokio::time::Instant::now();
+    tokio::join!(futures_util::future::join_all(holds), async {
+        tokio::task::yield_now().await;
+        quotas.set("acme", TenantLimits { messages_per_second: Some(20), ..TenantLimits::default() });
+    });
+    earlier.await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!((quota.usage().messages, quota.usage().bytes_in, quota.usage().waits), (3_622, 5_000, 5));
+    assert!((0..20).all(|_| quota.admit(NOW_MS).is_ok()));
+    assert!(
+        matches!(quota.admit(NOW_MS), Err((Over { limit: Limit::Messages, max: 20 }, wait)) if wait.as_millis() == 50)
+    );
+}
