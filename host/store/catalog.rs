@@ -13,8 +13,8 @@ use crate::store::{ApiKey, StoreError, StoreFuture};
 
 pub use crate::store::catalog::cursor::{Cursor, CursorError};
 pub use crate::store::catalog::row::{
-    Approval, AuditEntry, Audited, ChannelSummary, Deployment, DeploymentState, Status, Tape, Tenant, UnknownWord,
-    Verdict, Version, Vetting, VettingStep,
+    Approval, AuditEntry, Audited, ChannelSummary, Deployment, DeploymentState, Status, Tape, Tenant, TenantKept,
+    UnknownWord, Verdict, Version, Vetting, VettingStep,
 };
 
 /// The registry's part of a store.
@@ -112,6 +112,10 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> StoreFuture<'a, Listing<ChannelSummary>>;
     /// One channel.
     fn channel<'a>(&'a self, name: &'a ChannelName) -> StoreFuture<'a, Option<ChannelSummary>>;
+
+    /// What each tenant's channels keep together: of the tenants after this one, by name, at most `limit`, which is not clamped; fewer are
+    /// the last ones. It walks through all their channels: for the start of the broker, and not for every day.
+    fn kept<'a>(&'a self, after: &'a str, limit: u32) -> StoreFuture<'a, Vec<TenantKept>>;
 }
 
 /// A page of a list.

@@ -114,6 +114,8 @@ pub struct Acquired {
     pub log: (u64, u64),
     /// Bytes of keys and values in the state.
     pub state_bytes: u64,
+    /// Bytes of the log's entries, also of trimmed ones that are not deleted yet.
+    pub log_bytes: u64,
     /// What the instance before saved when it went to sleep. Absent after a crash, if anything was committed after it, or
     /// if it is damaged. Taken: the next `acquire` does not find it again.
     pub saved: Option<Bytes>,
@@ -193,6 +195,9 @@ impl Writes {
 pub struct Committed {
     /// Bytes of keys and values in the state, after the commit.
     pub state_bytes: u64,
+    /// Bytes of the log's entries, after the commit and those that were written together with it; also of trimmed entries that are not
+    /// deleted yet.
+    pub log_bytes: u64,
 }
 
 /// An entry of a channel's log.

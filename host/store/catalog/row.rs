@@ -310,6 +310,17 @@ pub struct ChannelSummary {
     pub version: Option<[u8; 32]>,
 }
 
+/// What a tenant's channels keep together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantKept {
+    /// Whose.
+    pub tenant: String,
+    /// Bytes of keys and values in their state.
+    pub state_bytes: u64,
+    /// Bytes of the entries in their logs, also of trimmed ones that are not deleted yet.
+    pub log_bytes: u64,
+}
+
 impl Tenant {
     pub(super) fn texts(&self) -> Vec<&str> {
         let lists = self.grants.iter().chain(&self.trusted_keys).map(String::as_str);

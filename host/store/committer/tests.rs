@@ -21,7 +21,8 @@ impl GroupWriter for Notes {
         if refused {
             return Err(StoreError::Constraint { detail: "13".to_owned() });
         }
-        let commits = group.commits.iter().map(|commit| Ok(Committed { state_bytes: commit.fence.seq })).collect();
+        let commits =
+            group.commits.iter().map(|commit| Ok(Committed { state_bytes: commit.fence.seq, log_bytes: 0 })).collect();
         let changes = group.changes.iter().map(|_| Some(Changed::default())).collect();
         Ok(Written { commits, acquires: Vec::new(), changes })
     }

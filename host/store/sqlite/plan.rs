@@ -27,6 +27,17 @@ pub(super) struct ChannelRow {
     pub(super) log_first: u64,
     pub(super) log_next: u64,
     pub(super) state_bytes: u64,
+    /// Data of the entries in the table `log`.
+    pub(super) log_bytes: u64,
+}
+
+/// What is there of what the commits of a group write over.
+#[derive(Debug, Default)]
+pub(super) struct Sizes<'a> {
+    /// Bytes of the state values, by channel and key.
+    pub(super) state: HashMap<Named<'a>, u64>,
+    /// Bytes of the log entries, by channel and offset.
+    pub(super) log: HashMap<(i64, u64), u64>,
 }
 
 /// A state key or a timer of a channel.
@@ -44,8 +55,7 @@ pub(super) struct Changed {
 #[derive(Debug, Default)]
 pub(super) struct Plan<'a> {
     rows: HashMap<i64, (ChannelRow, ChannelRow)>,
-    /// Bytes of the values that exist, by channel and key.
-    sizes: HashMap<Named<'a>, u64>,
+    sizes: Sizes<'a>,
     state: HashMap<Named<'a>, Option<&'a Bytes>>,
     timers: HashMap<Named<'a>, Option<u64>>,
     replaces: HashMap<(i64, u64), &'a Bytes>,
@@ -72,10 +82,15 @@ pub(super) struct Sweep {
     pub(super) before: u64,
 }
 
+impl ChannelRow {
+    fn committed(&self) -> Committed {
+        Committed { state_bytes: self.state_bytes, log_bytes: self.log_bytes }
+    }
+}
+
 impl<'a> Plan<'a> {
-    /// `rows` are the channels of the group's commits, `sizes` the bytes of the state values that exist among those
-    /// which the commits write.
-    pub(super) fn new(rows: HashMap<i64, ChannelRow>, sizes: HashMap<Named<'a>, u64>) -> Self {
+    /// `rows` are the channels of the group's commits, `sizes` the bytes of what exists among that which the commits write.
+    pub(super) fn new(rows: HashMap<i64, ChannelRow>, sizes: Sizes<'a>) -> Self {
         Self { rows: rows.into_iter().map(|(channel, row)| (channel, (row, row))).collect(), sizes, ..Self::default() }
     }
 
@@ -92,7 +107,7 @@ impl<'a> Plan<'a> {
             return Err(StoreError::Fenced);
         }
         if row.seq > commit.fence.seq {
-            return Ok(Committed { state_bytes: row.state_bytes });
+            return Ok(row.committed());
         }
         if row.seq < commit.fence.seq {
             return Err(StoreError::OutOfOrder { expected: row.seq, found: commit.fence.seq });
@@ -103,8 +118,8 @@ impl<'a> Plan<'a> {
         row.seq += 1;
         for (key, value) in &writes.state {
             let before = match value {
-                Some(value) => self.sizes.insert((channel, key), value.len() as u64),
-                None => self.sizes.remove(&(channel, key.as_str())),
+                Some(value) => self.sizes.state.insert((channel, key), value.len() as u64),
+                None => self.sizes.state.remove(&(channel, key.as_str())),
             };
             let size = |value: u64| key.len() as u64 + value;
             row.state_bytes += value.as_ref().map_or(0, |value| size(value.len() as u64));
@@ -114,8 +129,13 @@ impl<'a> Plan<'a> {
         }
         self.appends.extend(writes.appends.iter().map(|entry| (channel, entry)));
         row.log_next += writes.appends.len() as u64;
+        row.log_bytes += writes.appends.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
         for (offset, data) in &writes.replaces {
             if (row.log_first..row.log_next).contains(offset) {
+                let appended = || self.appends.iter().find(|(of, entry)| (*of, entry.offset) == (channel, *offset));
+                let before = self.sizes.log.insert((channel, *offset), data.len() as u64);
+                let before = before.or_else(|| appended().map(|(_, entry)| entry.data.len() as u64));
+                row.log_bytes = (row.log_bytes + data.len() as u64).saturating_sub(before.unwrap_or(0));
                 self.replaces.insert((channel, *offset), data);
             }
         }
@@ -136,7 +156,7 @@ impl<'a> Plan<'a> {
             // It is behind this commit now.
             None => drop(self.saved.remove(&channel)),
         }
-        Ok(Committed { state_bytes: row.state_bytes })
+        Ok(row.committed())
     }
 
     /// The rows that change, and the log entries to delete. Call once, after the last commit.
@@ -149,8 +169,12 @@ impl<'a> Plan<'a> {
         let mut sweeps = Vec::new();
         for (&channel, &(before, mut after)) in self.rows.iter().filter(|(_, (before, after))| before.seq != after.seq)
         {
-            if after.log_first - after.log_stored >= SWEEP_ENTRIES_MIN {
-                let most = SWEEP_ENTRIES_MAX + 2 * appended.get(&channel).copied().unwrap_or(0);
+            let appended = appended.get(&channel).copied().unwrap_or(0);
+            let waiting = after.log_first - after.log_stored;
+            // Whoever trims and appends nothing makes room, and wants to see it.
+            let makes_room = waiting > 0 && appended == 0 && before.log_first != after.log_first;
+            if waiting >= SWEEP_ENTRIES_MIN || makes_room {
+                let most = SWEEP_ENTRIES_MAX + 2 * appended;
                 let from = after.log_stored;
                 after.log_stored = after.log_first.min(from + most);
                 sweeps.push(Sweep { channel, from, before: after.log_stored });

@@ -7,7 +7,7 @@ use sqlx::{Connection, Row as _, SqliteConnection};
 
 use super::catalog::{self, digest_if_any};
 use super::database::{Database, Synchronous};
-use super::plan::{ChannelRow, Plan, Saved};
+use super::plan::{ChannelRow, Plan, Saved, Sizes, Sweep};
 use super::statement::RowsStatement;
 use crate::store::committer::{Acquire, Group, GroupWriter, Written};
 use crate::store::{Acquired, ChannelKey, Commit, Committed, Fence, StoreError};
@@ -84,6 +84,8 @@ impl GroupWriter for SqliteWriter {
 pub(super) struct Statements {
     rows: RowsStatement,
     state_sizes: RowsStatement,
+    log_sizes: RowsStatement,
+    sweep_sizes: RowsStatement,
     fence: RowsStatement,
     pin: RowsStatement,
     state_put: RowsStatement,
@@ -102,10 +104,12 @@ pub(super) struct Statements {
 
 impl Statements {
     #[cfg(test)]
-    pub(super) fn all(&self) -> [&RowsStatement; 16] {
+    pub(super) fn all(&self) -> [&RowsStatement; 18] {
         [
             &self.rows,
             &self.state_sizes,
+            &self.log_sizes,
+            &self.sweep_sizes,
             &self.fence,
             &self.pin,
             &self.state_put,
@@ -127,7 +131,8 @@ impl Statements {
         let sql = RowsStatement::new;
         Self {
             rows: sql(
-                "SELECT id, epoch, seq, log_stored, log_first, log_next, state_bytes FROM channel WHERE id IN ($rows)",
+                "SELECT id, epoch, seq, log_stored, log_first, log_next, state_bytes, log_bytes FROM channel \
+                 WHERE id IN ($rows)",
                 1,
             ),
             state_sizes: sql(
@@ -135,11 +140,23 @@ impl Statements {
                  CROSS JOIN state ON state.channel = asked.column2 AND state.key = asked.column3",
                 3,
             ),
+            log_sizes: sql(
+                "SELECT log.channel, log.offset, length(log.data) FROM (VALUES $rows) AS asked \
+                 CROSS JOIN log ON log.channel = asked.column1 AND log.offset = asked.column2",
+                2,
+            ),
+            // SQLite finds the length of a value without reading it.
+            sweep_sizes: sql(
+                "SELECT old.column1, sum(length(log.data)) FROM (VALUES $rows) AS old \
+                 CROSS JOIN log ON log.channel = old.column1 AND log.offset >= old.column2 AND log.offset < old.column3 \
+                 GROUP BY old.column1",
+                3,
+            ),
             fence: sql(
                 "UPDATE channel SET seq = new.column4, log_stored = new.column5, log_first = new.column6, \
-                 log_next = new.column7, state_bytes = new.column8 FROM (VALUES $rows) AS new \
+                 log_next = new.column7, state_bytes = new.column8, log_bytes = new.column9 FROM (VALUES $rows) AS new \
                  WHERE channel.id = new.column1 AND channel.epoch = new.column2 AND channel.seq = new.column3",
-                8,
+                9,
             ),
             // Apart from the fence, which every commit needs and which stays short without it.
             pin: sql(
@@ -197,7 +214,7 @@ impl Statements {
                  FROM (VALUES $rows) WHERE column1 IS NOT NULL \
                  ON CONFLICT (tenant, name) DO UPDATE \
                  SET epoch = epoch + 1, seq = 0, owner = excluded.owner, acquired_ms = excluded.acquired_ms \
-                 RETURNING id, tenant, name, epoch, log_first, log_next, state_bytes, version",
+                 RETURNING id, tenant, name, epoch, log_first, log_next, state_bytes, version, log_bytes",
                 3,
             ),
             saved_take: sql(
@@ -245,10 +262,18 @@ async fn commit(
         return Ok(Vec::new());
     }
     let rows = channel_rows(statements, connection, commits).await?;
-    let sizes = state_sizes(statements, connection, commits).await?;
-    let mut plan = Plan::new(rows, sizes);
-    let results = commits.iter().map(|commit| plan.add(commit)).collect();
-    carry_out(statements, connection, plan).await?;
+    let state = state_sizes(statements, connection, commits).await?;
+    let log = log_sizes(statements, connection, commits).await?;
+    let mut plan = Plan::new(rows, Sizes { state, log });
+    let mut results: CommitResults = commits.iter().map(|commit| plan.add(commit)).collect();
+    let swept = carry_out(statements, connection, plan).await?;
+    if !swept.is_empty() {
+        for (commit, result) in commits.iter().zip(&mut results) {
+            if let (Ok(committed), Some(bytes)) = (result, swept.get(&commit.fence.channel.0)) {
+                committed.log_bytes = committed.log_bytes.saturating_sub(*bytes);
+            }
+        }
+    }
     Ok(results)
 }
 
@@ -270,6 +295,7 @@ async fn channel_rows(
                 log_first: row.try_get(4)?,
                 log_next: row.try_get(5)?,
                 state_bytes: row.try_get(6)?,
+                log_bytes: row.try_get(7)?,
             };
             Ok((row.try_get(0)?, channel))
         })
@@ -303,24 +329,42 @@ async fn state_sizes<'a>(
     Ok(sizes)
 }
 
+/// Lengths of the log entries that are written over.
+async fn log_sizes(
+    statements: &Statements,
+    connection: &mut SqliteConnection,
+    commits: &[std::sync::Arc<Commit>],
+) -> Result<HashMap<(i64, u64), u64>, sqlx::Error> {
+    let replaces = commits
+        .iter()
+        .flat_map(|commit| commit.writes.replaces.iter().map(|(offset, _)| (commit.fence.channel.0, *offset)));
+    let replaces: Vec<(i64, u64)> = replaces.collect();
+    let rows = statements
+        .log_sizes
+        .fetch(connection, &replaces, |row, (channel, offset)| row.int(*channel).count(*offset))
+        .await?;
+    rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
+}
+
+/// Bytes of the log entries that are to be swept, by channel.
+async fn sweep_sizes(
+    statements: &Statements,
+    connection: &mut SqliteConnection,
+    sweeps: &[Sweep],
+) -> Result<HashMap<i64, u64>, sqlx::Error> {
+    let rows = statements
+        .sweep_sizes
+        .fetch(connection, sweeps, |row, sweep| row.int(sweep.channel).count(sweep.from).count(sweep.before));
+    rows.await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Writes the sum of a group's commits. Returns the bytes of the log entries that were deleted, by channel.
 async fn carry_out(
     statements: &Statements,
     connection: &mut SqliteConnection,
     mut plan: Plan<'_>,
-) -> Result<(), sqlx::Error> {
-    let (changed, sweeps) = plan.finish();
-    let hit = statements
-        .fence
-        .execute(connection, &changed, |row, changed| {
-            let (before, after) = (changed.before, changed.after);
-            row.int(changed.channel).count(before.epoch).count(before.seq).count(after.seq);
-            row.count(after.log_stored).count(after.log_first).count(after.log_next).count(after.state_bytes)
-        })
-        .await?;
-    if hit != changed.len() as u64 {
-        // Cannot be: the rows were read under the write lock. Nothing of the group is worth keeping if it is.
-        return Err(sqlx::Error::Decode(format!("{hit} of {} channels matched their fence", changed.len()).into()));
-    }
+) -> Result<HashMap<i64, u64>, sqlx::Error> {
+    let (mut changed, sweeps) = plan.finish();
     statements
         .pin
         .execute(connection, &plan.versions(), |row, (channel, version)| row.int(*channel).blob(version.as_slice()))
@@ -346,6 +390,7 @@ async fn carry_out(
             row.int(*channel).count(*offset).blob(data)
         })
         .await?;
+    let swept = sweep_sizes(statements, connection, &sweeps).await?;
     statements
         .log_sweep
         .execute(connection, &sweeps, |row, sweep| row.int(sweep.channel).count(sweep.from).count(sweep.before))
@@ -360,7 +405,24 @@ async fn carry_out(
     for saved in plan.saved() {
         save(connection, saved).await?;
     }
-    Ok(())
+    for row in &mut changed {
+        let bytes = swept.get(&row.channel).copied().unwrap_or(0);
+        row.after.log_bytes = row.after.log_bytes.saturating_sub(bytes);
+    }
+    let hit = statements
+        .fence
+        .execute(connection, &changed, |row, changed| {
+            let (before, after) = (changed.before, changed.after);
+            row.int(changed.channel).count(before.epoch).count(before.seq).count(after.seq);
+            row.count(after.log_stored).count(after.log_first).count(after.log_next).count(after.state_bytes);
+            row.count(after.log_bytes)
+        })
+        .await?;
+    if hit != changed.len() as u64 {
+        // Cannot be: the rows were read under the write lock. Nothing of the group is worth keeping if it is.
+        return Err(sqlx::Error::Decode(format!("{hit} of {} channels matched their fence", changed.len()).into()));
+    }
+    Ok(swept)
 }
 
 async fn keep_answers(
@@ -432,7 +494,9 @@ async fn acquire(
         let log = (row.try_get(4)?, row.try_get(5)?);
         let state_bytes = row.try_get(6)?;
         let version = digest_if_any(&row, 7)?;
-        found.insert(channel, Acquired { fence, log, state_bytes, saved: None, timers: Vec::new(), version });
+        let log_bytes = row.try_get(8)?;
+        let (saved, timers) = (None, Vec::new());
+        found.insert(channel, Acquired { fence, log, state_bytes, log_bytes, saved, timers, version });
     }
     let old: Vec<i64> = before.keys().copied().collect();
     for row in statements.saved_take.fetch(connection, &old, |row, &channel| row.int(channel)).await? {

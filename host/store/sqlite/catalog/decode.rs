@@ -7,8 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row as _};
 
 use crate::store::catalog::{
-    Approval, AuditEntry, Audited, ChannelSummary, Cursor, Deployment, Status, Tape, Tenant, UnknownWord, Version,
-    Vetting, VettingStep,
+    Approval, AuditEntry, Audited, ChannelSummary, Cursor, Deployment, Status, Tape, Tenant, TenantKept, UnknownWord,
+    Version, Vetting, VettingStep,
 };
 use crate::store::{ApiKey, ChannelKey};
 
@@ -53,6 +53,10 @@ pub(super) fn count(row: &SqliteRow) -> Result<u64, Error> {
 
 pub(super) fn tenant_status(row: &SqliteRow) -> Result<(String, Status), Error> {
     Ok((row.try_get(0)?, word(row, 1)?))
+}
+
+pub(super) fn kept(row: &SqliteRow) -> Result<TenantKept, Error> {
+    Ok(TenantKept { tenant: row.try_get(0)?, state_bytes: row.try_get(1)?, log_bytes: row.try_get(2)? })
 }
 
 /// A vetting with the one step that the row has, if it has one.

@@ -13,7 +13,8 @@ use crate::limits::CATALOG_ROWS_MAX;
 use crate::protocol::name::ChannelName;
 use crate::store::catalog::{
     Approval, AuditEntry, AuditFilter, Audited, Catalog, Change, Changed, Changes, ChannelFilter, ChannelSummary,
-    Cursor, Deployment, DeploymentFilter, Listing, Status, Tape, TapeFilter, Tenant, Version, VersionFilter, Vetting,
+    Cursor, Deployment, DeploymentFilter, Listing, Status, Tape, TapeFilter, Tenant, TenantKept, Version,
+    VersionFilter, Vetting,
 };
 use crate::store::{ApiKey, StoreError, StoreFuture};
 
@@ -143,6 +144,10 @@ impl Catalog for SqliteStore {
 
     fn channel<'a>(&'a self, name: &'a ChannelName) -> StoreFuture<'a, Option<ChannelSummary>> {
         Box::pin(self.one_of(select::channel(name)))
+    }
+
+    fn kept<'a>(&'a self, after: &'a str, limit: u32) -> StoreFuture<'a, Vec<TenantKept>> {
+        Box::pin(async move { self.reader.all(select::kept(after).limit(limit).query()?, decode::kept).await })
     }
 }
 

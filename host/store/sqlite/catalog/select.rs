@@ -27,6 +27,8 @@ const KEYS: &str = "SELECT tenant, name, hash, created_ms, operator FROM api_key
 const CHANNELS: &str = "SELECT id, tenant, name, epoch, seq, owner, acquired_ms, log_first, log_next, state_bytes, version \
                         FROM channel";
 
+const KEPT: &str = "SELECT tenant, sum(state_bytes), sum(log_bytes) FROM channel";
+
 /// A statement and what is bound to it.
 pub(super) struct Select {
     sql: String,
@@ -206,6 +208,12 @@ pub(super) fn key(hash: &[u8; 32]) -> Select {
     Select::new(KEYS).with("hash = ?", &[Blob(hash)]).with(NOT_REVOKED, &[])
 }
 
+pub(super) fn kept(after: &str) -> Select {
+    let mut select = Select::new(KEPT).with("tenant > ?", &[Text(after)]);
+    select.sql += " GROUP BY tenant";
+    select.by("tenant")
+}
+
 pub(super) fn channels(filter: &ChannelFilter, after: Option<&Cursor>) -> Result<Select, StoreError> {
     let ChannelFilter::Tenant { tenant, prefix } = filter else {
         let (tenant, name) = after.map(Cursor::name).transpose()?.unwrap_or_default();
@@ -237,6 +245,7 @@ pub(in crate::store::sqlite) fn every_one() -> Vec<String> {
     let mut every = vec![tenant(""), version("", &[0; 32]), version_named("", "", ""), statuses(&[0; 32])];
     every.extend([uploads("", 0), vetting("", &[0; 32]), deployment(0), tape(0), key(&[0; 32])]);
     every.push(channel(&ChannelName::new("a", "a").unwrap()));
+    every.push(kept("").limit(1));
     let mut lists = vec![tenants(None), approvals("", &[0; 32], None), keys(None, None), keys(Some(""), None)];
     let prefix = ChannelFilter::Tenant { tenant: String::new(), prefix: String::new() };
     lists.extend([channels(&ChannelFilter::All, None), channels(&prefix, None)]);

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::super::write::Statements;
-use super::{Fixture, after, appends, commit, entry, name, offsets, put};
-use crate::store::{Committed, Store, StoreError, Writes};
+use super::{Fixture, Random, after, appends, commit, entry, name, offsets, put};
+use crate::store::{Committed, LogEntry, Store, StoreError, Writes};
 
 #[tokio::test]
 async fn a_new_channel_begins_at_epoch_one_with_an_empty_log() {
@@ -39,8 +39,8 @@ async fn a_stale_epoch_is_fenced_and_others_in_its_group_are_not() {
     );
 
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
-    assert_eq!(others.unwrap(), Committed { state_bytes: 0 });
-    assert_eq!(owners.unwrap(), Committed { state_bytes: 7 });
+    assert_eq!(others.unwrap(), Committed { state_bytes: 0, log_bytes: 14 });
+    assert_eq!(owners.unwrap(), Committed { state_bytes: 7, log_bytes: 0 });
     assert_eq!(fixture.log(&home).await, []);
     assert_eq!(offsets(&fixture.log(&other).await), [1, 2]);
     assert_eq!(fixture.store.get(home.fence.channel, "key").await.unwrap(), Some(Bytes::from("home")));
@@ -109,7 +109,10 @@ async fn a_repeated_commit_takes_hold_once() {
     fixture.commit(after(&acquired, 1), appends(4..=4)).await.unwrap();
     let late = fixture.store.commit(first).await.unwrap();
 
-    assert_eq!((original, original), (repeated, late));
+    assert_eq!(original, repeated);
+    // It says how things are by now.
+    let three = original.log_bytes;
+    assert_eq!(late, Committed { log_bytes: three + entry(4).data.len() as u64, ..original });
     assert_eq!(offsets(&fixture.log(&acquired).await), [1, 2, 3, 4]);
     assert_eq!(fixture.acquire("room:1").await.log, (1, 5));
 }
@@ -181,11 +184,97 @@ async fn trimmed_entries_are_deleted_by_and_by() {
     fixture.commit(after(&acquired, 1), writes).await.unwrap();
     assert_eq!(fixture.log(&acquired).await.first().map(|(offset, _)| *offset), Some(2_991));
     assert_eq!(fixture.count("SELECT count(*) FROM log").await, 2_000);
+    assert_eq!(fixture.log_bytes().await, fixture.kept().await.1);
 
     for seq in 2..4 {
         fixture.commit(after(&acquired, seq), put("key", "value")).await.unwrap();
     }
     assert_eq!(fixture.count("SELECT count(*) FROM log").await, 10);
+    assert_eq!(fixture.log_bytes().await, fixture.kept().await.1);
+}
+
+/// Goal: `log_bytes` is what is in the table, after every commit, whatever was in its group; and it survives.
+/// Method: random appends, replacements and trims over several channels, two commits at a time, against a sum over the table.
+#[tokio::test]
+async fn log_bytes_are_exact() {
+    for seed in 0..8 {
+        let fixture = Fixture::new().await;
+        let mut random = Random(seed);
+        let mut channels = Vec::new();
+        for index in 0..3 {
+            channels.push((fixture.acquire(&format!("room:{index}")).await, 0, (1, 1)));
+        }
+        for round in 0..40 {
+            let mut commits = Vec::new();
+            for (acquired, seq, (first, next)) in &mut channels {
+                for _ in 0..2 {
+                    let mut writes = Writes::default();
+                    let data = |random: &mut Random| Bytes::from(vec![7; random.below(40)]);
+                    for offset in *next..*next + random.below(60) as u64 {
+                        writes.appends.push(LogEntry { offset, at_ms: 1, data: data(&mut random) });
+                    }
+                    *next += writes.appends.len() as u64;
+                    let replaced: std::collections::BTreeSet<u64> =
+                        (0..random.below(8)).map(|_| random.below(*next as usize + 2) as u64).collect();
+                    writes.replaces = replaced.into_iter().map(|offset| (offset, data(&mut random))).collect();
+                    if random.below(3) == 0 {
+                        *first += random.below((*next - *first) as usize + 1) as u64;
+                        writes.trim_before = Some(*first);
+                    }
+                    commits.push(fixture.store.commit(commit(after(acquired, *seq), writes)));
+                    *seq += 1;
+                }
+            }
+            let committed: Vec<Committed> = join_all(commits).await.into_iter().map(Result::unwrap).collect();
+            let told: u64 = committed.iter().skip(1).step_by(2).map(|committed| committed.log_bytes).sum();
+            assert_eq!((told, fixture.kept().await.1), (fixture.log_bytes().await, told), "seed {seed}, round {round}");
+        }
+        let (acquired, seq, (_, next)) = &channels[0];
+        let trim = Writes { trim_before: Some(*next), ..Writes::default() };
+        let freed = fixture.commit(after(acquired, *seq), trim).await.unwrap();
+        let swept = fixture.acquire("room:0").await;
+        assert_eq!(swept.log_bytes, freed.log_bytes);
+        assert_eq!(freed.log_bytes, 0, "whoever trims and appends nothing sees it at once");
+    }
+}
+
+/// Goal: what tenants keep is summed for each of them, in pages.
+#[tokio::test]
+async fn what_tenants_keep_is_summed() {
+    let fixture = Fixture::new().await;
+    for (tenant, channel, value) in [("acme", "a", "1"), ("acme", "b", "22"), ("globex", "a", "333"), ("zork", "a", "")]
+    {
+        let name = crate::protocol::name::ChannelName::new(tenant, channel).unwrap();
+        let acquired = fixture.store.acquire(&name, "test").await.unwrap();
+        fixture.commit(acquired.fence, Writes { state: put("k", value).state, ..appends(1..=1) }).await.unwrap();
+    }
+    let kept = async |after, limit| {
+        let kept = fixture.store.catalog().kept(after, limit).await.unwrap();
+        kept.into_iter().map(|kept| (kept.tenant, kept.state_bytes, kept.log_bytes)).collect::<Vec<_>>()
+    };
+    let entry = entry(1).data.len() as u64;
+
+    let first = kept("", 2).await;
+    assert_eq!(first, [("acme".to_owned(), 5, 2 * entry), ("globex".to_owned(), 4, entry)]);
+    assert_eq!(kept("globex", 2).await, [("zork".to_owned(), 1, entry)]);
+}
+
+/// Goal: a database of before has its logs counted when it is opened.
+#[tokio::test]
+async fn logs_of_before_are_counted_by_the_migration() {
+    let migration = include_str!("../../../../migrations/sqlite/0003_log_bytes.sql");
+    let fixture = Fixture::new().await;
+    for channel in ["room:1", "room:2"] {
+        let acquired = fixture.acquire(channel).await;
+        fixture.commit(acquired.fence, appends(1..=5)).await.unwrap();
+    }
+    fixture.acquire("room:3").await;
+    let mut connection = fixture.stranger().await;
+    sqlx::raw_sql("ALTER TABLE channel DROP COLUMN log_bytes").execute(&mut connection).await.unwrap();
+
+    sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+
+    assert_eq!((fixture.log_bytes().await, fixture.kept().await.1), (70, 70));
 }
 
 #[tokio::test]

@@ -55,6 +55,17 @@ impl Fixture {
         SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
     }
 
+    /// Bytes in the table of log entries.
+    async fn log_bytes(&self) -> u64 {
+        self.count("SELECT coalesce(sum(length(data)), 0) FROM log").await.unsigned_abs()
+    }
+
+    /// Bytes of state and of logs, as the channels say.
+    async fn kept(&self) -> (u64, u64) {
+        let kept = self.store.catalog().kept("", u32::MAX).await.unwrap();
+        kept.iter().fold((0, 0), |sum, kept| (sum.0 + kept.state_bytes, sum.1 + kept.log_bytes))
+    }
+
     async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.stranger().await).await.unwrap()
     }
