@@ -36,6 +36,12 @@ pub enum Fault {
         /// The store's own words.
         cause: String,
     },
+    /// The plugin's tenant has as much as it may. Not this call's fault.
+    #[error("{over}")]
+    Quota {
+        /// Of what, with the limit and the remedy.
+        over: String,
+    },
     /// No instance could be made.
     #[error("no instance of the plugin could be started: {cause}")]
     Start {
@@ -52,7 +58,7 @@ impl Fault {
 
     /// Whether the plugin, rather than its surroundings, failed.
     pub fn is_plugins(&self) -> bool {
-        !matches!(self, Self::Unavailable { .. } | Self::Start { .. })
+        !matches!(self, Self::Unavailable { .. } | Self::Quota { .. } | Self::Start { .. })
     }
 
     /// The kind, for metrics.
@@ -63,6 +69,7 @@ impl Fault {
             Self::Refused { .. } => "refused",
             Self::Open { .. } => "open",
             Self::Unavailable { .. } => "unavailable",
+            Self::Quota { .. } => "quota",
             Self::Start { .. } => "start",
         }
     }

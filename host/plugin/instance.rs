@@ -13,11 +13,13 @@ use crate::plugin::convert;
 use crate::plugin::effects::Effects;
 use crate::plugin::fault::Fault;
 use crate::plugin::lane::Lane;
+use crate::plugin::meter::{Memory, Meter};
 use crate::plugin::state::{self, Call, Channel, State};
 use crate::protocol::event::Batch;
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::Refusal;
+use crate::quota::Quota;
 
 /// A running instance.
 pub struct Instance {
@@ -55,10 +57,33 @@ impl Instance {
         seed: u64,
         label: &str,
     ) -> Result<Self, Fault> {
-        let mut store = Store::new(plugin.engine(), State::new(limits, seed, label));
+        Self::start_for(None, plugin, limits, seed, label).await
+    }
+
+    /// The same on a tenant's account, which its memory and processor time are counted on.
+    ///
+    /// # Errors
+    /// Also if the tenant may not have its memory: [`Fault::Quota`].
+    pub async fn start_for(
+        quota: Option<&Arc<Quota>>,
+        plugin: &Plugin,
+        limits: Arc<crate::limits::MountLimits>,
+        seed: u64,
+        label: &str,
+    ) -> Result<Self, Fault> {
+        let mut meter = Meter::of(plugin.effort());
+        meter.charge_to(quota);
+        let mut store = Store::new(plugin.engine(), State::new(limits, seed, label, meter, Memory::of(quota)));
         state::bound(&mut store);
         state::start_clock(&mut store);
-        let bindings = plugin.pre().instantiate_async(&mut store).await.map_err(|error| Fault::from_start(&error))?;
+        let bindings = plugin.pre().instantiate_async(&mut store).await;
+        let state = store.data_mut();
+        let ran = state.stopwatch.pause();
+        state.meter.charge(ran);
+        let bindings = bindings.map_err(|error| match store.data().memory.refused {
+            Some(over) => Fault::Quota { over: over.to_string() },
+            None => Fault::from_start(&error),
+        })?;
         Ok(Self {
             store,
             bindings,
@@ -117,12 +142,15 @@ impl Instance {
         let mut pairs = requests.iter();
         let events = batch.events.iter().map(|event| convert::event(event, &mut pairs));
         let events = events.collect::<Result<Vec<_>, _>>()?;
+        self.store.data().meter.count_events(batch.events.len());
         let call = wit::Batch { now_ms: batch.now_ms, seed: batch.seed, events: &events };
         self.begin(
             Call::Channel { channel, now_ms: batch.now_ms, batch: Some(Arc::clone(batch)) },
             batch.now_ms,
             batch.seed,
         );
+        // The other calls are short, or hold what others wait for.
+        self.store.data_mut().meter.begin(true);
         let handler = self.bindings.hotbay_channel_handler();
         let result = handler.call_handle(&mut self.store, call).await;
         self.end(result)?;
@@ -187,14 +215,25 @@ impl Instance {
         let state = self.store.data_mut();
         state.clock.set(now_ms, seed);
         state.call = call;
+        state.meter.begin(false);
         state::start_clock(&mut self.store);
     }
 
     fn end<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, Fault> {
         let state = self.store.data_mut();
         state.call = Call::Pure;
-        self.ran += state.stopwatch.pause();
-        result.map_err(|error| Fault::from_call(&error))
+        let ran = state.stopwatch.pause();
+        state.meter.charge(ran);
+        self.ran += ran;
+        result.map_err(|error| {
+            state.meter.count_fault();
+            Fault::from_call(&error)
+        })
+    }
+
+    /// Who pays for its calls from now on.
+    pub(super) fn charge_to(&mut self, quota: Option<&Arc<Quota>>) {
+        self.store.data_mut().meter.charge_to(quota);
     }
 
     /// How long the calls since the last question ran, without their waits and pauses.

@@ -18,6 +18,7 @@ mod imports;
 pub mod inspect;
 mod instance;
 mod lane;
+mod meter;
 #[cfg(feature = "native-relay")]
 mod native;
 pub mod record;
@@ -39,6 +40,7 @@ use crate::plugin::compile::{Artifacts, Digest};
 use crate::plugin::lane::Lane;
 use crate::plugin::state::State;
 use crate::protocol::capability::Capability;
+use crate::quota::Effort;
 
 pub use crate::plugin::account::{Difference, Entry, account, differences};
 pub use crate::plugin::effects::{Effects, Timer};
@@ -63,6 +65,7 @@ pub struct Plugin {
     digest: Digest,
     pre: PluginPre<State>,
     lane: Arc<Lane>,
+    effort: Arc<Effort>,
 }
 
 impl Runtime {
@@ -156,7 +159,7 @@ impl Plugin {
             .instantiate_pre(compiled)
             .and_then(PluginPre::new)
             .map_err(|e| PluginError::Contract { cause: format!("{e:#}") })?;
-        Ok(Self { name: name.to_owned(), digest, pre, lane: Arc::clone(lane) })
+        Ok(Self { name: name.to_owned(), digest, pre, lane: Arc::clone(lane), effort: Arc::default() })
     }
 
     /// The name it is configured under.
@@ -167,6 +170,11 @@ impl Plugin {
     /// Names this version.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What its instances did, all of them together.
+    pub fn effort(&self) -> &Arc<Effort> {
+        &self.effort
     }
 
     fn engine(&self) -> &Engine {

@@ -14,6 +14,7 @@ use crate::plugin::instance::Instance;
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
 use crate::protocol::refusal::Refusal;
+use crate::quota::Quota;
 
 /// What the host shall do with a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +57,23 @@ impl Router {
     /// # Errors
     /// If the plugin fails; the frame is refused then.
     pub async fn route(&self, identity: &Identity, now_ms: u64, frame: &Payload) -> Result<Routing, Fault> {
+        self.route_for(None, identity, now_ms, frame).await
+    }
+
+    /// The same on a tenant's account.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn route_for(
+        &self,
+        quota: Option<&Arc<Quota>>,
+        identity: &Identity,
+        now_ms: u64,
+        frame: &Payload,
+    ) -> Result<Routing, Fault> {
         let sender = wit::Sender { now_ms, identity: convert::lend_identity(identity) };
         let _turn = self.calls.acquire().await;
-        let mut instance = self.take().await?;
+        let mut instance = self.take(quota).await?;
         let routing = instance.route(sender, frame).await?;
         self.put_back(instance);
         Ok(match routing {
@@ -82,20 +97,38 @@ impl Router {
         frame: Option<&Payload>,
         why: &Refusal,
     ) -> Result<Option<Payload>, Fault> {
+        self.refused_for(None, identity, now_ms, frame, why).await
+    }
+
+    /// The same on a tenant's account.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn refused_for(
+        &self,
+        quota: Option<&Arc<Quota>>,
+        identity: &Identity,
+        now_ms: u64,
+        frame: Option<&Payload>,
+        why: &Refusal,
+    ) -> Result<Option<Payload>, Fault> {
         let sender = wit::Sender { now_ms, identity: convert::lend_identity(identity) };
         let _turn = self.calls.acquire().await;
-        let mut instance = self.take().await?;
+        let mut instance = self.take(quota).await?;
         let told = instance.refused(sender, frame, why).await?;
         self.put_back(instance);
         Ok(told)
     }
 
-    async fn take(&self) -> Result<Instance, Fault> {
+    /// An instance whose calls are counted on this account. Its memory is on nobody's: it serves one after another.
+    async fn take(&self, quota: Option<&Arc<Quota>>) -> Result<Instance, Fault> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(instance) => Ok(instance),
-            None => Instance::start(&self.plugin, Arc::clone(&self.limits), 0, self.plugin.name()).await,
-        }
+        let mut instance = match idle {
+            Some(instance) => instance,
+            None => Instance::start(&self.plugin, Arc::clone(&self.limits), 0, self.plugin.name()).await?,
+        };
+        instance.charge_to(quota);
+        Ok(instance)
     }
 
     /// An instance that failed is not put back: it is spent.

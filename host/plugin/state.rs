@@ -18,6 +18,7 @@ use crate::plugin::effects::Effects;
 use crate::plugin::engine::TICK;
 use crate::plugin::fault::Fault;
 use crate::plugin::imports::wasi::{self, SharedClock};
+use crate::plugin::meter::{Memory, Meter};
 use crate::protocol::event::{Batch, MemberId};
 use crate::protocol::identity::Identity;
 use crate::protocol::sql::{Rows, SqlError, Value};
@@ -87,15 +88,16 @@ pub(super) struct State {
     pub(super) log: PluginLog,
     pub(super) clock: SharedClock,
     pub(super) stopwatch: Arc<Stopwatch>,
+    pub(super) meter: Meter,
+    pub(super) memory: Memory,
     /// How long the call under way waited for statements.
     sql_waited: Duration,
-    memory_bytes: usize,
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
 impl State {
-    pub(super) fn new(limits: Arc<MountLimits>, seed: u64, label: &str) -> Self {
+    pub(super) fn new(limits: Arc<MountLimits>, seed: u64, label: &str, meter: Meter, memory: Memory) -> Self {
         let clock = SharedClock::default();
         let log = PluginLog::new(label, &limits);
         Self {
@@ -106,8 +108,9 @@ impl State {
             log,
             limits,
             stopwatch: Arc::default(),
+            meter,
+            memory,
             sql_waited: Duration::ZERO,
-            memory_bytes: 0,
             table: ResourceTable::new(),
         }
     }
@@ -148,7 +151,7 @@ impl State {
 
     /// Linear memory, over all memories.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.memory.bytes()
     }
 
     /// Counts one effect of this many bytes.
@@ -165,12 +168,9 @@ impl WasiView for State {
 
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
-        if total > self.limits.memory_bytes_max {
-            return Ok(false); // The plugin sees -1, as on a machine without memory.
-        }
-        self.memory_bytes = total;
-        Ok(true)
+        let total = self.memory.bytes().saturating_sub(current).saturating_add(desired);
+        // Otherwise the plugin sees -1, as on a machine without memory.
+        Ok(total <= self.limits.memory_bytes_max && self.memory.grow_to(total))
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
@@ -265,13 +265,19 @@ pub(super) fn bound(store: &mut Store<State>) {
     store.limiter(|state| state);
     store.set_hostcall_fuel(limits.effect_bytes_max.max(limits.saved_bytes_max) + HOSTCALL_SLACK_BYTES);
     store.set_max_component_handles(HANDLES_MAX);
-    store.epoch_deadline_callback(move |context| {
-        let stopwatch = Arc::clone(&context.data().stopwatch);
+    store.epoch_deadline_callback(move |mut context| {
+        let state = context.data_mut();
+        let stopwatch = Arc::clone(&state.stopwatch);
         let ran = stopwatch.pause();
+        state.meter.charge(ran);
         if ran >= Duration::from_millis(limits.cpu_ms_max) {
             return Err(Fault::Deadline { cpu_ms_max: limits.cpu_ms_max }.into());
         }
+        let turn = state.meter.turn();
         let pause = async move {
+            if let Some(turn) = turn {
+                turn.await;
+            }
             if stopwatch.steps_back() {
                 tokio::time::sleep(TICK).await;
             } else {
@@ -366,7 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_waits_so_long_for_statements_and_no_longer() {
         const SLOW: Duration = Duration::from_secs(3);
-        let mut state = State::new(Arc::default(), 0, "test");
+        let mut state = State::new(Arc::default(), 0, "test", Meter::default(), Memory::default());
         let began = tokio::time::Instant::now();
         let mut answers = Vec::new();
 
