@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::Failure;
+use super::author::new::New;
 use super::author::test::Test;
 use super::plugin_check::Check;
 
@@ -10,6 +11,7 @@ use super::plugin_check::Check;
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
     Check(Check),
+    New(New),
     Test(Test),
 }
 
@@ -17,6 +19,7 @@ impl Plugin {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Check(check) => check.run(),
+            Self::New(new) => new.run(),
             Self::Test(test) => test.run(),
         }
     }

@@ -140,7 +140,7 @@ pub(in crate::cli) enum ProjectError {
         cause: String,
     },
     /// A build that failed; it said why itself.
-    #[error("`{command}` failed: {status}")]
+    #[error("`{command}` failed: {status}; the project's README.md says what a build needs")]
     Build {
         /// The whole command.
         command: String,
