@@ -16,7 +16,9 @@ use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
 use crate::plugin::{PluginError, Runtime, mappings_needed};
 use crate::registry::{Configured, Entered, Registry, RegistryError, Trial};
-use crate::server::{self, ApiKeys, Bodies, Census, DemoTokens, MountPoint, Readiness, Site};
+use crate::server::{
+    self, ApiKeys, Bodies, Census, DemoTokens, Followers, MountPoint, Operators, Readiness, Site, Uploads,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{DataLock, DataLockError, Store, StoreError};
 use crate::telemetry;
@@ -126,6 +128,9 @@ impl Broker {
             publisher: Publisher::new(directory),
             registry,
             api_keys: ApiKeys::new(Arc::clone(&store)),
+            operators: Operators::new(config.admin.as_ref(), &keys),
+            uploads: Uploads::default(),
+            followers: Followers::default(),
             readiness: Readiness::default(),
             datasources: datasources.into_values().collect(),
             store,

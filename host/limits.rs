@@ -71,6 +71,8 @@ pub const CATALOG_TEXT_BYTES_MAX: usize = 64 << 10;
 pub const CATALOG_CHANGE_BYTES_MAX: usize = 2 << 20;
 /// Most steps of the vetting of a version.
 pub const VETTING_STEPS_MAX: usize = 64;
+/// Most entries of a channel's log that one transaction deletes when the channel was reset.
+pub const LOG_SWEPT_MAX: u32 = 1_000;
 /// Most old audit entries one transaction deletes.
 pub const AUDIT_PRUNED_MAX: u32 = 1_000;
 /// Largest code that a component may compile to, in bytes: several times [`NodeLimits::plugin_bytes_max`].
@@ -137,6 +139,10 @@ pub const UPLOADS_MAX: usize = 10;
 pub const UPLOAD_MS_MAX: u64 = 10 * 60_000;
 /// How long it may pause, in milliseconds.
 pub const UPLOAD_PAUSE_MS_MAX: u64 = 30_000;
+/// Who may follow what plugins log, at the same time; a caller may be a tenth of them.
+pub const LOG_FOLLOWERS_MAX: usize = 64;
+/// Lines that wait for the slowest of them; further ones it misses, and is told how many.
+pub const LOG_LINES_FOLLOWED_MAX: usize = 1_024;
 /// Largest signature that comes with an upload, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 

@@ -67,6 +67,9 @@ const DOORS: &[(&str, &str)] = &[
     ("jsonwebtoken", "auth"),
     ("tungstenite", "connection"),
     ("flate2", "protocol"),
+    ("utoipa", "server"),
+    ("utoipa", "registry"),
+    ("ureq", "cli"),
 ];
 
 /// Files of one machine.

@@ -44,6 +44,38 @@ pub struct Channel {
     pub(super) mailbox: Mailbox,
 }
 
+/// What can be seen of a channel without asking it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Whether it has an actor.
+    pub is_awake: bool,
+    /// How many members it has; unknown while it wakes.
+    pub members: Option<usize>,
+    /// Events that wait for it.
+    pub events_waiting: usize,
+    /// Their bytes.
+    pub bytes_waiting: usize,
+}
+
+impl Channel {
+    /// What can be seen of it.
+    pub fn glance(&self) -> Glance {
+        let seen = self.mailbox.glance();
+        Glance { members: seen.members.or_else(|| self.logic.census.members(&self.name, Roster::len)), ..seen }
+    }
+
+    /// Its members with their identities, by their ids. `None` while it wakes.
+    pub fn members(&self) -> Option<Vec<(MemberId, Identity)>> {
+        let list = |roster: &Roster| {
+            let members = roster.iter().map(|recipient| (recipient.member, recipient.identity.clone()));
+            members.collect::<Vec<_>>()
+        };
+        let mut members = self.mailbox.members(list).or_else(|| self.logic.census.members(&self.name, list))?;
+        members.sort_unstable_by_key(|(member, _)| *member);
+        Some(members)
+    }
+}
+
 /// All channels of this node.
 pub struct Directory {
     pub(super) store: Arc<dyn Store>,
@@ -176,6 +208,11 @@ impl Directory {
         shard.insert(name.clone(), Arc::clone(&channel));
         self.channels.fetch_add(1, Ordering::Relaxed);
         Ok(channel)
+    }
+
+    /// A channel that is awake here, or has members here.
+    pub fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.shard(name).get(name).cloned()
     }
 
     /// The logic that serves channels of this name.

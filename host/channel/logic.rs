@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::channel::version::Rollout;
+use crate::channel::view;
 use crate::datasource::Statement;
+use crate::fanout::Roster;
 use crate::limits::MountLimits;
 use crate::outbox::Outbox;
 use crate::plugin::Stats;
 use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
-use crate::protocol::name::ChannelPattern;
+use crate::protocol::name::{ChannelName, ChannelPattern};
 use crate::store::Durability;
 
 /// The logic behind a mount.
@@ -53,6 +55,8 @@ pub struct Census {
     started: Instant,
     arrivals: AtomicU64,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
+    /// What awake channels know of themselves.
+    views: Mutex<HashMap<ChannelName, Weak<Mutex<view::State>>>>,
 }
 
 #[derive(Default)]
@@ -71,7 +75,12 @@ struct User {
 
 impl Default for Census {
     fn default() -> Self {
-        Self { started: Instant::now(), arrivals: AtomicU64::new(0), tenants: Mutex::default() }
+        Self {
+            started: Instant::now(),
+            arrivals: AtomicU64::new(0),
+            tenants: Mutex::default(),
+            views: Mutex::default(),
+        }
     }
 }
 
@@ -130,6 +139,30 @@ impl Census {
             counts.channels = counts.channels.saturating_sub(1);
             Self::tidy(&mut tenants, tenant);
         }
+    }
+
+    /// A channel was taken over by an actor, which has its members now.
+    pub(super) fn opened(&self, channel: &ChannelName, view: &Arc<Mutex<view::State>>) {
+        self.views().insert(channel.clone(), Arc::downgrade(view));
+    }
+
+    /// It was given up again, unless another actor took it over meanwhile.
+    pub(super) fn closed(&self, channel: &ChannelName, view: &Arc<Mutex<view::State>>) {
+        let mut views = self.views();
+        if views.get(channel).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(view))) {
+            views.remove(channel);
+        }
+    }
+
+    /// Looks at the members of a channel that an actor has.
+    pub(super) fn members<T>(&self, channel: &ChannelName, look: impl FnOnce(&Roster) -> T) -> Option<T> {
+        let view = self.views().get(channel).and_then(Weak::upgrade)?;
+        let state = view.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(look(state.roster()))
+    }
+
+    fn views(&self) -> MutexGuard<'_, HashMap<ChannelName, Weak<Mutex<view::State>>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The numbers of one tenant.

@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 
+use crate::channel::directory::Glance;
 use crate::channel::membership::Membership;
 use crate::fanout::{Recipient, Roster};
 use crate::limits::MountLimits;
@@ -195,6 +196,30 @@ impl Mailbox {
             Quiet::Leave(_) => None,
         });
         joins.chain(quiet).collect()
+    }
+
+    /// What can be seen from outside; of the members only while nobody has them.
+    pub(super) fn glance(&self) -> Glance {
+        let state = self.lock();
+        Glance {
+            is_awake: matches!(state.phase, Phase::Awake),
+            members: match &state.phase {
+                Phase::Asleep(roster) => Some(roster.len()),
+                Phase::Awake => None,
+                Phase::Gone => Some(0),
+            },
+            events_waiting: state.letters.len(),
+            bytes_waiting: state.bytes,
+        }
+    }
+
+    /// Looks at the members, if nobody has them.
+    pub(super) fn members<T>(&self, look: impl FnOnce(&Roster) -> T) -> Option<T> {
+        match &self.lock().phase {
+            Phase::Asleep(roster) => Some(look(roster)),
+            Phase::Awake => None,
+            Phase::Gone => Some(look(&Roster::default())),
+        }
     }
 
     /// Asks to be woken when there is room again. The caller tries once more after this, before it waits.

@@ -12,7 +12,7 @@ mod publish;
 mod version;
 mod view;
 
-pub use crate::channel::directory::{Channel, Directory, LookupError};
+pub use crate::channel::directory::{Channel, Directory, Glance, LookupError};
 pub use crate::channel::logic::{Arrival, Census, Logic};
 pub use crate::channel::mailbox::{Enclosure, Letter, Reply};
 pub use crate::channel::membership::Membership;

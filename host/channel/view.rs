@@ -23,10 +23,11 @@ pub(super) struct View {
     logic: Arc<Logic>,
     name: ChannelName,
     key: ChannelKey,
-    written: Mutex<State>,
+    written: Arc<Mutex<State>>,
 }
 
-struct State {
+/// What is known without the store.
+pub(super) struct State {
     /// Oldest first.
     pending: VecDeque<Arc<Commit>>,
     log: (u64, u64),
@@ -44,7 +45,9 @@ impl View {
         roster: Roster,
     ) -> Self {
         let state = State { pending: VecDeque::new(), log: acquired.log, kv_bytes: acquired.state_bytes, roster };
-        Self { store, logic, name: name.clone(), key: acquired.fence.channel, written: Mutex::new(state) }
+        let written = Arc::new(Mutex::new(state));
+        logic.census.opened(name, &written);
+        Self { store, logic, name: name.clone(), key: acquired.fence.channel, written }
     }
 
     /// Works on the members.
@@ -86,6 +89,19 @@ impl View {
             Ok(result) => result.map_err(|error: StoreError| Fault::Unavailable { cause: error.to_string() }),
             Err(_) => Err(Fault::Unavailable { cause: format!("no answer within {limit:?} (read_ms_max)") }),
         }
+    }
+}
+
+impl State {
+    /// The members.
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.logic.census.closed(&self.name, &self.written);
     }
 }
 

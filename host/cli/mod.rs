@@ -8,6 +8,7 @@ mod compile_worker;
 mod key;
 mod plugin;
 mod plugin_check;
+mod remote;
 mod serve;
 mod tape;
 mod token;
@@ -43,6 +44,13 @@ enum Command {
     #[command(subcommand)]
     Plugin(plugin::Plugin),
     #[command(subcommand)]
+    Tenant(remote::tenant::Tenant),
+    #[command(subcommand)]
+    Channel(remote::channel::Channel),
+    #[command(subcommand)]
+    Connection(remote::connection::Connection),
+    Audit(remote::audit::Audit),
+    #[command(subcommand)]
     Tape(tape::Tape),
     #[command(hide = true)]
     CompileWorker(compile_worker::CompileWorker),
@@ -58,10 +66,14 @@ impl Cli {
             Command::Bench(command) => command.run(),
             Command::CheckConfig(command) => command.run(environment),
             Command::Key(command) => command.run(environment),
-            Command::Plugin(command) => command.run(),
+            Command::Plugin(command) => command.run(environment),
             Command::CompileWorker(command) => command.run(),
             Command::VetWorker(command) => command.run(),
-            Command::Tape(command) => command.run(),
+            Command::Tape(command) => command.run(environment),
+            Command::Tenant(command) => command.run(environment),
+            Command::Channel(command) => command.run(environment),
+            Command::Connection(command) => command.run(environment),
+            Command::Audit(command) => command.run(environment),
             Command::Token(command) => command.run(environment),
         };
         match done {

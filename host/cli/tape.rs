@@ -7,6 +7,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::Failure;
+use super::remote::tape::{Delete, Fetch, List, Record, Recordings, Stop};
+use crate::config::Environment;
 use crate::limits::NodeLimits;
 use crate::plugin::tape::{self, Handled, Header, Line, Opened, Saved, TapeError};
 use crate::plugin::{Fault, Reads, Runtime};
@@ -16,7 +18,13 @@ use crate::protocol::capability::Capability;
 #[derive(Debug, Subcommand)]
 pub(super) enum Tape {
     Show(Show),
-    Replay(Replay),
+    Replay(Box<Replay>),
+    List(List),
+    Fetch(Fetch),
+    Delete(Delete),
+    Record(Record),
+    Recordings(Recordings),
+    Stop(Stop),
 }
 
 /// Prints what happened, for people; the file itself has it whole, as JSON lines
@@ -46,10 +54,16 @@ pub(super) struct Replay {
 }
 
 impl Tape {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         match self {
             Self::Show(command) => command.run(),
             Self::Replay(command) => command.run(),
+            Self::List(command) => command.run(environment),
+            Self::Fetch(command) => command.run(environment),
+            Self::Delete(command) => command.run(environment),
+            Self::Record(command) => command.run(environment),
+            Self::Recordings(command) => command.run(environment),
+            Self::Stop(command) => command.run(environment),
         }
     }
 }

@@ -82,7 +82,7 @@ fn parse_claim(text: &str) -> Result<(String, Value), String> {
 }
 
 /// Seconds from a text like `90s`, `5m`, `1h` or `30d`.
-fn parse_ttl(text: &str) -> Result<u64, String> {
+pub(super) fn parse_ttl(text: &str) -> Result<u64, String> {
     let wrong = || format!("write it like 90s, 5m, 1h or 30d, at most {}d", TTL_S_MAX / 86_400);
     let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);

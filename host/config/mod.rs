@@ -5,6 +5,7 @@
 //! This module alone reads environment variables. It opens the files the configuration names, but binds nothing and
 //! starts nothing.
 
+mod admin;
 mod check;
 mod de;
 mod error;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use admin::AdminConfig;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use mount::{ErrorForm, Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle, RequiredQuery, RouteAuth};
 pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
@@ -47,6 +49,8 @@ pub struct Config {
     pub limits: NodeLimits,
     /// Keys by name.
     pub keys: BTreeMap<String, KeyConfig>,
+    /// Whose tokens administer, if any do.
+    pub admin: Option<AdminConfig>,
     /// Plugins by name.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// Databases of which plugins may read.

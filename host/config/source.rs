@@ -17,6 +17,8 @@ use super::tree::{KeyPath, Node, Step, Value};
 const PREFIX: &str = "HOTBAY_";
 /// The variable that names the file; it is no key.
 const FILE_VARIABLE: &str = "HOTBAY_CONFIG";
+/// Other variables that are no keys: whom subcommands ask that ask a broker, and as whom.
+const CLIENT_VARIABLES: [&str; 2] = ["HOTBAY_BROKER", "HOTBAY_ADMIN_KEY"];
 /// Where the file is looked for if nothing names it.
 const FILE_DEFAULT: &str = "hotbay.toml";
 /// Largest configuration file, in bytes.
@@ -48,7 +50,7 @@ impl Environment {
     }
 
     /// A variable that is set and not empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
@@ -124,7 +126,8 @@ fn parse(path: &Path, text: &str) -> Result<Node, ConfigErrors> {
 impl Sources {
     fn overlay_environment(&mut self, environment: &Environment) {
         for (variable, value) in &environment.0 {
-            let Some(name) = variable.strip_prefix(PREFIX).filter(|_| variable != FILE_VARIABLE) else { continue };
+            let is_key = variable != FILE_VARIABLE && !CLIENT_VARIABLES.contains(&variable.as_str());
+            let Some(name) = variable.strip_prefix(PREFIX).filter(|_| is_key) else { continue };
             let origin = Origin::Environment { variable: variable.clone() };
             match variable_path(&self.tree, name, &origin) {
                 Ok(path) => self.put(&path, value, origin),

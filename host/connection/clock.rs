@@ -1,6 +1,7 @@
 //! One timer wheel for all connections: pings, missing pongs, messages that take too long, tokens that expire. A connection
 //! costs a visit every few seconds, no task and no timer of its own.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -12,7 +13,9 @@ use crate::connection::Endpoint;
 use crate::limits::LAST_WORD_MS_MAX;
 use crate::outbox::Outbox;
 use crate::protocol::close::Close;
+use crate::protocol::event::MemberId;
 use crate::protocol::frame::Delivery;
+use crate::protocol::identity::Identity;
 use crate::telemetry::{now_ms, wall_ms};
 
 const TICK_MS: u64 = 100;
@@ -26,10 +29,11 @@ const PING: Bytes = Bytes::from_static(&[0x89, 0x00]);
 /// What the clock knows of a connection.
 pub(super) struct Pulse {
     outbox: Arc<Outbox>,
-    interval_ms: u64,
-    timeout_ms: u64,
-    message_ms_max: u64,
-    expires_ms: u64,
+    endpoint: Arc<Endpoint>,
+    id: MemberId,
+    identity: Identity,
+    /// By the clock on the wall.
+    since_ms: u64,
     /// When something last came in.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
@@ -40,18 +44,40 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new(outbox: Arc<Outbox>, endpoint: &Endpoint, expires_ms: Option<u64>, now_ms: u64) -> Self {
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        endpoint: Arc<Endpoint>,
+        id: MemberId,
+        identity: Identity,
+        now_ms: u64,
+    ) -> Self {
         Self {
             outbox,
-            interval_ms: endpoint.heartbeat_interval_ms,
-            timeout_ms: endpoint.heartbeat_timeout_ms,
-            message_ms_max: endpoint.logic.limits.message_ms_max,
-            expires_ms: expires_ms.unwrap_or(u64::MAX),
+            endpoint,
+            id,
+            identity,
+            since_ms: wall_ms(),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
             message_since_ms: AtomicU64::new(0),
             held_up: AtomicBool::new(false),
         }
+    }
+
+    /// The connection, as operators see it.
+    fn status(&self, now_ms: u64) -> ConnectionStatus {
+        ConnectionStatus {
+            id: self.id,
+            identity: self.identity.clone(),
+            mount: self.endpoint.logic.mount.clone(),
+            since_ms: self.since_ms,
+            silent_ms: now_ms.saturating_sub(self.heard_ms.load(Ordering::Relaxed)),
+            bytes_waiting: self.outbox.bytes_waiting(),
+        }
+    }
+
+    fn expires_ms(&self) -> u64 {
+        self.identity.expires_ms().unwrap_or(u64::MAX)
     }
 
     /// The way to the client.
@@ -76,9 +102,12 @@ impl Pulse {
 
     /// Does what is due and returns when to come again; `None` when the connection is closed.
     fn visit(&self, now_ms: u64) -> Option<u64> {
+        let (interval_ms, timeout_ms) = (self.endpoint.heartbeat_interval_ms, self.endpoint.heartbeat_timeout_ms);
+        let message_ms_max = self.endpoint.logic.limits.message_ms_max;
         let since_ms = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
         // A token says when it ends by the time of the world, not by ours, which never goes back.
-        if self.expires_ms <= now_ms && self.expires_ms <= wall_ms() {
+        let expires_ms = self.expires_ms();
+        if expires_ms <= now_ms && expires_ms <= wall_ms() {
             if self.outbox.dismiss(&Close::EXPIRED) {
                 return Some(now_ms + 2 * LAST_WORD_MS_MAX); // The connection's task closes, unless something holds it up.
             }
@@ -88,26 +117,26 @@ impl Pulse {
         if self.held_up.load(Ordering::Relaxed) {
             self.heard(now_ms, false);
         }
-        if since_ms(&self.heard_ms) >= self.timeout_ms {
+        if since_ms(&self.heard_ms) >= timeout_ms {
             metrics::counter!("hotbay_heartbeat_timeouts_total").increment(1);
             self.outbox.abort();
             return None;
         }
         let message_since_ms = self.message_since_ms.load(Ordering::Relaxed);
-        if message_since_ms != 0 && now_ms.saturating_sub(message_since_ms) >= self.message_ms_max {
+        if message_since_ms != 0 && now_ms.saturating_sub(message_since_ms) >= message_ms_max {
             self.outbox.close(Close::MESSAGE_DEADLINE);
             return None;
         }
-        if since_ms(&self.pinged_ms) >= self.interval_ms {
+        if since_ms(&self.pinged_ms) >= interval_ms {
             self.pinged_ms.store(now_ms, Ordering::Relaxed);
             self.outbox.send(PING, Delivery::HIGH);
         }
-        let ping_at_ms = self.pinged_ms.load(Ordering::Relaxed) + self.interval_ms;
-        let dead_at_ms = self.heard_ms.load(Ordering::Relaxed) + self.timeout_ms;
+        let ping_at_ms = self.pinged_ms.load(Ordering::Relaxed) + interval_ms;
+        let dead_at_ms = self.heard_ms.load(Ordering::Relaxed) + timeout_ms;
         // A message may begin right after this visit.
-        let slow_at_ms = now_ms + self.message_ms_max;
+        let slow_at_ms = now_ms + message_ms_max;
         // A token that is over by our time and not by the world's is looked at again in a while.
-        let expires_at_ms = if self.expires_ms > now_ms { self.expires_ms } else { now_ms + EXPIRED_LOOK_MS };
+        let expires_at_ms = if expires_ms > now_ms { expires_ms } else { now_ms + EXPIRED_LOOK_MS };
         Some(ping_at_ms.min(dead_at_ms).min(slow_at_ms).min(expires_at_ms))
     }
 }
@@ -119,20 +148,41 @@ pub struct Clock {
 
 struct Wheel {
     slots: Vec<Vec<Weak<Pulse>>>,
+    /// Those of a slot that are being visited.
+    away: Vec<Weak<Pulse>>,
     /// The tick whose slot comes next.
     tick: u64,
 }
 
+/// A connection, as operators see it.
+#[derive(Debug, Clone)]
+pub struct ConnectionStatus {
+    /// Its id, which is that of its memberships, too.
+    pub id: MemberId,
+    /// Whose it is.
+    pub identity: Identity,
+    /// Its mount.
+    pub mount: String,
+    /// When it came, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Since when nothing came from it, in milliseconds.
+    pub silent_ms: u64,
+    /// What waits to be written to it.
+    pub bytes_waiting: usize,
+}
+
 impl Clock {
     pub(super) fn new() -> Self {
-        let wheel = Wheel { slots: vec![Vec::new(); SLOTS], tick: now_ms() / TICK_MS };
+        let wheel = Wheel { slots: vec![Vec::new(); SLOTS], away: Vec::new(), tick: now_ms() / TICK_MS };
         Self { wheel: Mutex::new(wheel) }
     }
 
     /// Watches over a connection until it is dropped.
     pub(super) fn add(&self, pulse: &Arc<Pulse>) {
-        let soon_ms = pulse.interval_ms.min(pulse.message_ms_max).min(pulse.timeout_ms);
-        let at_ms = now_ms().saturating_add(soon_ms).min(pulse.expires_ms);
+        let endpoint = &pulse.endpoint;
+        let message_ms_max = endpoint.logic.limits.message_ms_max;
+        let soon_ms = endpoint.heartbeat_interval_ms.min(message_ms_max).min(endpoint.heartbeat_timeout_ms);
+        let at_ms = now_ms().saturating_add(soon_ms).min(pulse.expires_ms());
         self.lock().put(Arc::downgrade(pulse), at_ms);
     }
 
@@ -147,6 +197,33 @@ impl Clock {
                 _ = ticks.tick() => self.turn(now_ms()),
             }
         }
+    }
+
+    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
+    pub(super) fn list(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
+        let fits = |pulse: &Arc<Pulse>| {
+            after.is_none_or(|after| pulse.id > after) && tenant.is_none_or(|tenant| pulse.identity.tenant() == tenant)
+        };
+        let mut first: BTreeMap<MemberId, Arc<Pulse>> = BTreeMap::new();
+        for pulse in self.lock().all().filter_map(Weak::upgrade).filter(fits) {
+            if first.len() < limit {
+                first.insert(pulse.id, pulse);
+            } else if first.last_key_value().is_some_and(|(last, _)| *last > pulse.id) {
+                // One that is being visited may be there twice, and takes its own place then.
+                if first.insert(pulse.id, pulse).is_none() {
+                    first.pop_last();
+                }
+            }
+        }
+        let now_ms = now_ms();
+        first.values().map(|pulse| pulse.status(now_ms)).collect()
+    }
+
+    /// Closes a connection; answers whose it was, if there is one.
+    pub(super) fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
+        let found = self.lock().all().filter_map(Weak::upgrade).find(|pulse| pulse.id == id)?;
+        found.outbox.close_with(code, reason);
+        Some(found.status(now_ms()))
     }
 
     /// Closes every connection, and waits until they have all ended.
@@ -175,13 +252,16 @@ impl Clock {
                 }
                 let slot = (wheel.tick % SLOTS as u64) as usize;
                 wheel.tick += 1;
-                std::mem::take(&mut wheel.slots[slot])
+                let due = std::mem::take(&mut wheel.slots[slot]);
+                wheel.away.clone_from(&due);
+                due
             };
             for weak in due {
                 if let Some(at_ms) = weak.upgrade().and_then(|pulse| pulse.visit(now_ms)) {
                     self.lock().put(weak, at_ms);
                 }
             }
+            self.lock().away.clear();
         }
     }
 
@@ -191,6 +271,11 @@ impl Clock {
 }
 
 impl Wheel {
+    /// Every connection; one that is being visited perhaps twice.
+    fn all(&self) -> impl Iterator<Item = &Weak<Pulse>> {
+        self.slots.iter().flatten().chain(&self.away)
+    }
+
     fn put(&mut self, pulse: Weak<Pulse>, at_ms: u64) {
         let latest = self.tick + SLOTS as u64 - 1;
         let tick = at_ms.div_ceil(TICK_MS).clamp(self.tick, latest);

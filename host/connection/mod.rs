@@ -39,7 +39,7 @@ use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::telemetry::{hot, now_ms};
 
-pub use crate::connection::clock::Clock;
+pub use crate::connection::clock::{Clock, ConnectionStatus};
 pub use crate::connection::rate::UserRates;
 
 /// What the connections of a mount share.
@@ -74,6 +74,16 @@ impl Hub {
     pub fn new(directory: Arc<Directory>) -> Self {
         let first = rand::random::<u32>();
         Self { directory, clock: Arc::new(Clock::new()), next_id: AtomicU64::new(u64::from(first) << 20) }
+    }
+
+    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
+    pub fn connections(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
+        self.clock.list(tenant, after, limit)
+    }
+
+    /// Closes a connection with a code and a reason of at most 123 bytes; answers whose it was, if there is one.
+    pub fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
+        self.clock.close(id, code, reason)
     }
 
     /// Asks every client to reconnect elsewhere, and waits until all connections have ended.
@@ -169,7 +179,8 @@ impl Connection {
         let id = MemberId(hub.next_id.fetch_add(1, Ordering::Relaxed));
         let compression = endpoint.compression.filter(|_| compressed);
         let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max).compressing(compression));
-        let pulse = Arc::new(Pulse::new(Arc::clone(&outbox), &endpoint, identity.expires_ms(), now_ms()));
+        let pulse = Pulse::new(Arc::clone(&outbox), Arc::clone(&endpoint), id, identity.clone(), now_ms());
+        let pulse = Arc::new(pulse);
         hub.clock.add(&pulse);
         if endpoint.evict {
             endpoint.logic.census.seat(&identity, arrival, &outbox, limits.connections_per_user_max);

@@ -36,7 +36,7 @@ pub fn limit(limits: &[(Resource, u64)]) -> io::Result<()> {
 /// # Errors
 /// If the system keeps it from that.
 pub fn open_nothing() -> io::Result<()> {
-    limit(&[(Resource::Nofile, 0), (Resource::Core, 0)])
+    limit(&[(Resource::Core, 0), (Resource::Nofile, 0)])
 }
 
 #[cfg(test)]

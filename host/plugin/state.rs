@@ -22,6 +22,7 @@ use crate::plugin::meter::{Memory, Meter};
 use crate::protocol::event::{Batch, MemberId};
 use crate::protocol::identity::Identity;
 use crate::protocol::sql::{Rows, SqlError, Value};
+use crate::telemetry;
 
 /// A future that a [`Channel`] returns.
 pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -332,7 +333,7 @@ impl PluginLog {
             tracing::Level::INFO => tracing::enabled!(target: "hotbay::plugin", tracing::Level::INFO),
             _ => tracing::enabled!(target: "hotbay::plugin", tracing::Level::DEBUG),
         };
-        if !wanted {
+        if !wanted && !telemetry::is_followed() {
             return;
         }
         let mut bucket = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -355,6 +356,13 @@ impl PluginLog {
             end -= 1;
         }
         let (channel, message) = (&*bucket.label, &message[..end]);
+        let word = match level {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warn",
+            tracing::Level::INFO => "info",
+            _ => "debug",
+        };
+        telemetry::tell(channel, word, message);
         match level {
             tracing::Level::ERROR => tracing::error!(target: "hotbay::plugin", channel, message),
             tracing::Level::WARN => tracing::warn!(target: "hotbay::plugin", channel, message),

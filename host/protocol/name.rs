@@ -130,6 +130,13 @@ impl ChannelPattern {
     }
 }
 
+impl fmt::Display for ChannelPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefix)?;
+        if self.open { f.write_str("*") } else { Ok(()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +164,8 @@ mod tests {
         assert!(rooms.matches("room:42") && rooms.matches("room:a:b"));
         assert!(!rooms.matches("room:") && !rooms.matches("rooms:1") && !rooms.matches("room"));
         assert!(ChannelPattern::parse("ro*m").is_err());
+        for text in ["*", "room:*", "room:42", "a:b:*"] {
+            assert_eq!(ChannelPattern::parse(text).map(|pattern| pattern.to_string()), Ok(text.to_owned()));
+        }
     }
 }

@@ -8,9 +8,12 @@
 //! wrong, and [`mounts`] makes of all that the plan each channel looks at. The plugins of the configuration come in at [`startup`], on the
 //! same way.
 
+mod channels;
 pub mod conformance;
 mod deploy;
 mod error;
+mod intake;
+mod keys;
 pub mod manifest;
 mod mounts;
 mod queue;
@@ -19,6 +22,7 @@ pub mod scratch;
 pub mod signature;
 mod startup;
 pub mod strategy;
+mod tape_file;
 mod tenants;
 mod versions;
 pub mod vet;
@@ -42,6 +46,7 @@ use crate::telemetry::wall_ms;
 
 pub use crate::registry::deploy::{Deploy, DeploymentStatus};
 pub use crate::registry::error::RegistryError;
+pub use crate::registry::keys::{KEY_PREFIX, NewKey, create_key, revoke_key};
 pub use crate::registry::queue::Trial;
 pub use crate::registry::recordings::{Record, RecordingStatus};
 pub use crate::registry::startup::{Configured, Entered};

@@ -14,7 +14,7 @@ const STEPS_MAX: usize = 32;
 const STEP_S_MAX: u64 = 7 * 24 * 60 * 60;
 
 /// How a deployment spreads, as it is written in JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Strategy {
     /// To whom.
@@ -34,7 +34,7 @@ pub struct Strategy {
 }
 
 /// To whom a deployment goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// To all channels of its scope at once.
@@ -46,7 +46,7 @@ pub enum Kind {
 }
 
 /// What a deployment may do before it is rolled back. All are rates over its own events.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
     /// Traps of the plugin, failures of its `open` and `save`, and channels that could not be swapped to it, of 1,000 events.
@@ -74,7 +74,7 @@ impl Default for Budget {
 }
 
 /// What a deployment did, as counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Events that counted.
     pub events: u64,

@@ -12,6 +12,27 @@ use http_body_util::BodyExt as _;
 use crate::limits::MountLimits;
 use crate::server::shares::{Share, Shares};
 
+/// Bounds of one body, each with the name it is known by.
+pub(super) struct Bounds {
+    /// Bytes.
+    pub(super) bytes_max: (usize, &'static str),
+    /// Time, in milliseconds.
+    pub(super) ms_max: (u64, &'static str),
+}
+
+impl Bounds {
+    /// Those of a mount.
+    pub(super) fn of(limits: &MountLimits) -> Self {
+        let MountLimits { request_bytes_max, request_ms_max, .. } = limits;
+        Self { bytes_max: (*request_bytes_max, "request_bytes_max"), ms_max: (*request_ms_max, "request_ms_max") }
+    }
+
+    fn too_large(&self) -> (StatusCode, String) {
+        let (bytes_max, name) = self.bytes_max;
+        (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {bytes_max} bytes ({name})"))
+    }
+}
+
 /// What all bodies together may take, in bytes.
 pub struct Bodies(Arc<Shares>);
 
@@ -30,7 +51,7 @@ impl Bodies {
         caller: &str,
         method: &Method,
         body: Body,
-        limits: &MountLimits,
+        bounds: &Bounds,
     ) -> Result<(Bytes, Share), (StatusCode, String)> {
         let mut room = self.0.begin(caller);
         let announced = body.size_hint();
@@ -41,28 +62,29 @@ impl Bodies {
         if *method == Method::GET || *method == Method::HEAD {
             return Err((StatusCode::BAD_REQUEST, format!("a {method} request has no body here")));
         }
-        if announced.lower() > limits.request_bytes_max as u64 {
-            return Err(too_large(limits));
+        if announced.lower() > bounds.bytes_max.0 as u64 {
+            return Err(bounds.too_large());
         }
-        let time = Duration::from_millis(limits.request_ms_max);
-        match tokio::time::timeout(time, collect(body, limits, &mut room)).await {
+        let (ms_max, name) = bounds.ms_max;
+        let time = Duration::from_millis(ms_max);
+        match tokio::time::timeout(time, collect(body, bounds, &mut room)).await {
             Ok(Ok(body)) => Ok((body, room)),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
-                let message = format!("the body took longer than {time:?} (request_ms_max)");
+                let message = format!("the body took longer than {time:?} ({name})");
                 Err((StatusCode::REQUEST_TIMEOUT, message))
             }
         }
     }
 }
 
-async fn collect(mut body: Body, limits: &MountLimits, room: &mut Share) -> Result<Bytes, (StatusCode, String)> {
+async fn collect(mut body: Body, bounds: &Bounds, room: &mut Share) -> Result<Bytes, (StatusCode, String)> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the body broke off".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue }; // Trailers.
-        if all.len() + data.len() > limits.request_bytes_max {
-            return Err(too_large(limits));
+        if all.len() + data.len() > bounds.bytes_max.0 {
+            return Err(bounds.too_large());
         }
         if !room.grow(data.len()) {
             let message = "too many bodies of requests are on the way (request_bodies_bytes_max); try again";
@@ -73,19 +95,14 @@ async fn collect(mut body: Body, limits: &MountLimits, room: &mut Share) -> Resu
     Ok(all.freeze())
 }
 
-fn too_large(limits: &MountLimits) -> (StatusCode, String) {
-    let message = format!("the body is over {} bytes (request_bytes_max)", limits.request_bytes_max);
-    (StatusCode::PAYLOAD_TOO_LARGE, message)
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::stream::{self, StreamExt as _};
 
     use super::*;
 
-    fn limits() -> MountLimits {
-        MountLimits { request_bytes_max: 1_000, request_ms_max: 50, ..MountLimits::default() }
+    fn bounds() -> Bounds {
+        Bounds::of(&MountLimits { request_bytes_max: 1_000, request_ms_max: 50, ..MountLimits::default() })
     }
 
     /// A body that begins with so many bytes and never ends.
@@ -95,7 +112,7 @@ mod tests {
     }
 
     async fn status(bodies: &Bodies, caller: &str, method: Method, body: Body) -> u16 {
-        let read = bodies.read(caller, &method, body, &limits()).await;
+        let read = bodies.read(caller, &method, body, &bounds()).await;
         read.map_or_else(|(status, _)| status.as_u16(), |(body, _)| body.len() as u16)
     }
 
@@ -124,7 +141,7 @@ mod tests {
 
         let mut held = Vec::new();
         for caller in ["a", "b", "c", "d", "e"] {
-            held.push(bodies.read(caller, &Method::POST, Body::from(vec![0; 1_000]), &limits()).await.expect("room"));
+            held.push(bodies.read(caller, &Method::POST, Body::from(vec![0; 1_000]), &bounds()).await.expect("room"));
         }
         assert_eq!(status(&bodies, "f", Method::POST, Body::from("x")).await, 503);
         drop(held);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::http::Method;
 use axum::http::request::Parts;
 
+use crate::channel::Logic;
 use crate::config::HttpRoute;
 use crate::connection::handshake;
 use crate::protocol::identity::Identity;
@@ -37,6 +38,11 @@ impl Door {
     fn has_route_at(&self, rest: &str, method: Option<&Method>) -> bool {
         let answers = |route: &HttpRoute| method.is_none_or(|method| route.answers(method));
         self.requests && self.mount.config.http.iter().any(|route| fits(route, rest) && answers(route))
+    }
+
+    /// What is behind it.
+    pub(super) fn logic(&self) -> &Arc<Logic> {
+        &self.mount.endpoint.logic
     }
 
     /// Whether it is at `/`.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -30,6 +31,13 @@ struct Memory {
     wrong: HashMap<IpAddr, Instant>,
     /// Hashes of keys that were right when they were last looked at.
     good: HashSet<[u8; 32]>,
+}
+
+/// What a request has as `Authorization: Bearer …`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
 /// Why a key does not count.

@@ -2,6 +2,7 @@
 //! Only this module knows `axum` and `hyper`.
 
 mod accept;
+mod admin;
 mod answer;
 mod body;
 mod cors;
@@ -29,6 +30,7 @@ use crate::registry::Registry;
 use crate::store::Store;
 
 pub use crate::server::accept::{Census, serve};
+pub use crate::server::admin::{Followers, Operators, Uploads};
 pub use crate::server::answer::Answers;
 pub use crate::server::body::Bodies;
 pub use crate::server::demo::DemoTokens;
@@ -49,6 +51,12 @@ pub struct Site {
     pub registry: Arc<Registry>,
     /// Who may publish.
     pub api_keys: ApiKeys,
+    /// Whose tokens may administer.
+    pub operators: Operators,
+    /// Versions that are being uploaded.
+    pub uploads: Uploads,
+    /// Who follows what plugins log.
+    pub followers: Followers,
     /// Whether the store takes writes.
     pub readiness: Readiness,
     /// What bodies of requests may take.
@@ -75,7 +83,8 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/v1/channels/{channel}/publish", post(publish::publish));
+        .route("/v1/channels/{channel}/publish", post(publish::publish))
+        .nest(admin::PREFIX, admin::router(&site));
     if site.development {
         if !site.doors.iter().any(Door::is_root) {
             router = router.route("/", get(demo::index));

@@ -20,6 +20,7 @@ use crate::protocol::name::ChannelName;
 use crate::protocol::template::{Source, Template, TemplateError, Values};
 use crate::server::accept::Peer;
 use crate::server::answer::Answers;
+use crate::server::body::Bounds;
 use crate::server::doors::{self, Match};
 use crate::server::respond;
 use crate::server::shares::Shares;
@@ -132,7 +133,7 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
         return response;
     }
     let limits = &found.mount.config.limits;
-    let (body, room) = match site.bodies.read(&key, &parts.method, body, limits).await {
+    let (body, room) = match site.bodies.read(&key, &parts.method, body, &Bounds::of(limits)).await {
         Ok(read) => read,
         Err((status, message)) => return found.refusal(status, &message),
     };

@@ -15,7 +15,8 @@ use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::server::Site;
 use crate::server::accept::Peer;
-use crate::server::keys::KeyError;
+use crate::server::body::Bounds;
+use crate::server::keys::{KeyError, bearer};
 use crate::server::respond::{json_response, refusal};
 use crate::store::ApiKey;
 use crate::telemetry;
@@ -76,7 +77,7 @@ async fn try_publish(
     let name = ChannelName::new(&key.tenant, channel).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
     let caller = format!("{}/key {}", key.tenant, key.name);
-    let (body, room) = site.bodies.read(&caller, &Method::POST, body, &logic.limits).await?;
+    let (body, room) = site.bodies.read(&caller, &Method::POST, body, &Bounds::of(&logic.limits)).await?;
     let binary = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),
@@ -113,12 +114,6 @@ fn lookup(error: &LookupError) -> (StatusCode, String) {
         LookupError::TooMany { .. } | LookupError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, error.to_string())
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<str>>, (StatusCode, String)> {

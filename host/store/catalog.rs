@@ -309,6 +309,18 @@ pub enum Change {
         /// Which.
         name: String,
     },
+    /// Takes away what a channel keeps, but its log's offsets, which go on; and raises its epoch, so that whoever had it is fenced out. Its
+    /// log may not be read any more and is deleted by [`Change::SweepLog`]. Condition: there is such a channel.
+    ResetChannel {
+        /// Which.
+        channel: ChannelName,
+    },
+    /// Deletes the oldest entries of a channel's log that may not be read any more, at most
+    /// [`LOG_SWEPT_MAX`](crate::limits::LOG_SWEPT_MAX). Condition: there are some; so repeat it until there are none.
+    SweepLog {
+        /// Whose.
+        channel: ChannelName,
+    },
     /// Deletes the oldest audit entries that are older than this, at most
     /// [`AUDIT_PRUNED_MAX`](crate::limits::AUDIT_PRUNED_MAX). Condition: there are some; so repeat it until there are none.
     PruneAudit {
@@ -380,6 +392,7 @@ impl Change {
             }
             Self::InsertTape(tape) => vec![&tape.tenant, &tape.channel, &tape.mount, &tape.path],
             Self::InsertKey(ApiKey { tenant, name, .. }) | Self::RevokeKey { tenant, name } => vec![tenant, name],
+            Self::ResetChannel { channel } | Self::SweepLog { channel } => vec![channel.tenant(), channel.name()],
             Self::UpdateTape { .. } | Self::DeleteTape { .. } | Self::PruneAudit { .. } => Vec::new(),
         }
     }

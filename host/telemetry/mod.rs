@@ -1,6 +1,7 @@
 //! Time, tasks, logs and metrics of the process.
 
 mod clock;
+mod follow;
 pub mod hot;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::telemetry::clock::{now_ms, wall_ms};
+pub use crate::telemetry::follow::{PluginLine, follow_plugins, is_followed, tell};
 
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -103,7 +103,8 @@ async fn messages_around_a_swap_are_run_once_and_in_order() {
         sender.send_text(&format!("number {number}")).await;
         if number % 50 == 25 {
             let turn = number / 50;
-            let tally = deploy(&inside, &versions[turn % 2], 10 + turn as i64);
+            let id = i64::try_from(turn).expect("a small number") + 10;
+            let tally = deploy(&inside, &versions[turn % 2], id);
             for number in number + 1..number + 10 {
                 sender.send_text(&format!("beside {number}")).await;
             }

@@ -2,6 +2,10 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 #![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 
+mod admin_access;
+mod admin_life;
+mod admin_rest;
+mod admin_uploads;
 mod bench;
 mod command_line;
 mod compression;

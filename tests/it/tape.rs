@@ -500,3 +500,37 @@ async fn a_tape_is_shown_for_people() {
     }
     assert!(words.lines().all(|line| line.len() < 400), "{words}");
 }
+
+/// Goal: vetting plays tapes. Other effects are for people to judge; a version that fails where the one before did not is refused.
+#[tokio::test]
+async fn vetting_plays_tapes_and_refuses_who_fails_on_them() {
+    let stage = Stage::new();
+    let plugin = stage.plugin("relay");
+    let mut recording = Recording::begin(&stage, &plugin, Redaction::default(), "{}").await;
+    let ann = recording.joins("ann", "{}").await;
+    for words in ["hello", "trap", "goodbye"] {
+        recording.says(ann, words).await;
+    }
+    recording.finish();
+    let missing = stage.folder.path().join("missing.tape");
+    let vet = |name: &str, tape: &Path| -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+        command.args(["plugin", "check", "--json"]).arg(component(name)).arg("--tape").arg(tape);
+        let report: serde_json::Value =
+            serde_json::from_slice(&command.output().expect("an end").stdout).expect("JSON");
+        report["steps"][6].clone()
+    };
+
+    let same = vet("relay", &stage.tape());
+    let other = vet("echo", &stage.tape());
+    let failing = vet("fixture", &stage.tape());
+    let unplayed = vet("relay", &missing);
+
+    assert_eq!((&same["verdict"], &same["evidence"]["tapes"][0]["differing"]), (&"passed".into(), &0.into()), "{same}");
+    assert_eq!(other["verdict"], "passed", "{other}");
+    assert!(other["evidence"]["tapes"][0]["differences"].to_string().contains("hello"), "{other}");
+    assert_eq!(failing["verdict"], "failed", "{failing}");
+    let error = failing["evidence"]["error"].as_str().expect("why");
+    assert!(error.starts_with("it fails on tape room.tape") && error.contains("message from ann"), "{error}");
+    assert_eq!(unplayed["verdict"], "passed", "a tape that is gone is not the component's doing: {unplayed}");
+}

@@ -29,6 +29,13 @@ pub fn memory(pages: u32) -> Vec<u8> {
     component(&format!("{module} (core instance (instantiate $m)) (core instance (instantiate $m))"))
 }
 
+/// A component with so many bytes more that nobody reads: a custom section (component model, binary format).
+pub fn padded(component: &[u8], bytes: usize) -> Vec<u8> {
+    let mut made = component.to_vec();
+    section(&mut made, 0, &[&[1, b'x'], &*vec![0xA5; bytes]].concat());
+    made
+}
+
 /// A good component whose start code runs this body first: instructions in binary, without the `end`.
 pub fn with_start_code(component: &[u8], body: &[u8]) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;

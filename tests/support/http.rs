@@ -38,6 +38,11 @@ pub async fn post(url: &str, headers: &[(&str, &str)], body: impl ToString) -> A
 
 /// Any request. Each has a connection of its own.
 pub async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: String) -> Answer {
+    send_bytes(method, url, headers, body.into_bytes()).await
+}
+
+/// The same with a body that need not be text.
+pub async fn send_bytes(method: &str, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
     let mut request = ureq::http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -1,5 +1,6 @@
 //! Checks of the whole: what types alone cannot say. Everything that is wrong is collected, nothing is corrected.
 
+mod admin;
 mod datasources;
 mod keys;
 mod limits;
@@ -17,7 +18,7 @@ use super::error::{ConfigError, ConfigErrors, Origin};
 use super::mount::MountSettings;
 use super::source::{Environment, Sources};
 use super::tree::{KeyPath, Node, Value};
-use super::{Config, LogConfig, PluginConfig, de};
+use super::{AdminConfig, Config, LogConfig, PluginConfig, de};
 use crate::auth::AuthMode;
 use crate::datasource::DatasourceSettings;
 use crate::limits::NodeLimits;
@@ -34,6 +35,7 @@ struct Settings {
     development: bool,
     log: LogConfig,
     limits: NodeLimits,
+    admin: Option<AdminConfig>,
     key: BTreeMap<String, KeySettings>,
     plugin: BTreeMap<String, PluginConfig>,
     datasource: BTreeMap<String, DatasourceSettings>,
@@ -48,6 +50,7 @@ impl Default for Settings {
             development: false,
             log: LogConfig::default(),
             limits: NodeLimits::default(),
+            admin: None,
             key: BTreeMap::new(),
             plugin: BTreeMap::new(),
             datasource: BTreeMap::new(),
@@ -80,9 +83,13 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
     let plugins = check.plugins(settings.plugin);
     let with_tokens = settings.mount.values().filter(|mount| mount.auth.mode == AuthMode::Jwt);
     let named = with_tokens.flat_map(|mount| &mount.auth.keys);
+    let named = named.chain(settings.admin.iter().flat_map(|admin| &admin.keys));
     let keys = check.keys(settings.key, named, settings.development.then_some(&*settings.data_dir));
     let datasources = check.datasources(settings.datasource, &settings.data_dir, settings.development);
     let mounts = check.mounts(settings.mount, settings.listen);
+    if let Some(admin) = &settings.admin {
+        check.admin(admin);
+    }
     if settings.development && !settings.listen.ip().is_loopback() {
         check
             .warnings
@@ -93,8 +100,8 @@ pub(super) fn check(sources: Sources, environment: &Environment) -> Result<Confi
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));
     }
-    let Settings { listen, data_dir, development, log, limits, .. } = settings;
-    Ok(Config { file, listen, data_dir, development, log, limits, keys, plugins, datasources, mounts, warnings })
+    let Settings { listen, data_dir, development, log, limits, admin, .. } = settings;
+    Ok(Config { file, listen, data_dir, development, log, limits, keys, admin, plugins, datasources, mounts, warnings })
 }
 
 impl Check<'_> {

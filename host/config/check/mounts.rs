@@ -90,7 +90,7 @@ impl Check<'_> {
         }
     }
 
-    fn reference(&mut self, table: &str, name: &str, path: &KeyPath) {
+    pub(super) fn reference(&mut self, table: &str, name: &str, path: &KeyPath) {
         let known = self.known(table);
         let implied = table == "key" && name == "default";
         if !implied && !known.iter().any(|known| known == name) {

@@ -367,3 +367,42 @@ pub enum VetError {
     #[error(transparent)]
     Keep(#[from] PluginError),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Goal: what lies between workers is nobody else's, and goes with the vetting.
+    #[test]
+    fn a_vetting_keeps_its_files_to_itself_and_leaves_none() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let manifest = Manifest::synthesized("x", &BTreeSet::new());
+        let work = Work::begin(folder.path()).unwrap();
+        work.write_plan(&Plan::of(&Vetting::new(folder.path(), &manifest, BTreeSet::new()), Digest([7; 32]))).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+
+        assert_eq!((mode(&work.0), mode(&work.plan())), (0o700, 0o600));
+        drop(work);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(matches!(Work::begin(&folder.path().join("missing")), Err(VetError::Folder { .. })));
+    }
+
+    /// Law: a report is kept as one text, and what did not pass says why in a sentence.
+    #[test]
+    fn a_report_says_what_failed_and_has_a_bound() {
+        let large = json!({ "error": "it is large", "given": vec!["x".repeat(1_000); 1_000] });
+        let step = |step, verdict| Step { step, verdict, ms: u64::MAX, evidence: evidence::bounded(large.clone()) };
+        let mut report = Report { digest: "ab".repeat(32), steps: Vec::new() };
+        report.steps.extend(StepName::ALL.map(|name| step(name, Verdict::Passed)));
+        assert_eq!((report.passed(), report.failure()), (true, None));
+
+        report.steps[2].verdict = Verdict::Failed;
+
+        assert_eq!((report.passed(), report.failure().as_deref()), (false, Some("imports: it is large")));
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.len() <= 64 << 10, "{} bytes", text.len());
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+}

@@ -124,8 +124,8 @@ pub fn try_out(plan: &Path) -> Result<(), WorkerError> {
 
 /// Gives up everything that is not needed from here on, and what is over these limits.
 fn give_up(limits: &[(Resource, u64)]) -> Result<(), WorkerError> {
-    confine::open_nothing()?;
     confine::limit(&[limits, &[(Resource::Fsize, 0)]].concat())?;
+    confine::open_nothing()?;
     Ok(())
 }
 

@@ -62,7 +62,9 @@ pub(crate) fn large(bytes: usize) -> Outcome<Vec<u8>> {
 /// The echo plugin with one more core module, which nothing instantiates.
 fn with_module(sections: &[(u8, Vec<u8>)]) -> Outcome<Vec<u8>> {
     let mut module = b"\0asm\x01\0\0\0".to_vec();
-    sections.iter().for_each(|(id, content)| module.extend(section(*id, content)));
+    for (id, content) in sections {
+        module.extend(section(*id, content));
+    }
     let mut bytes = std::fs::read(component("echo"))?;
     bytes.extend(section(CORE_MODULE, &module));
     Ok(bytes)

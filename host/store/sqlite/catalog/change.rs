@@ -11,6 +11,7 @@ use crate::store::catalog::{
     Approval, AuditEntry, Change, Changed, Changes, Deployment, Status, Tape, Tenant, Verdict, Version, Vetting,
     VettingStep,
 };
+use crate::store::sqlite::catalog::reset;
 use crate::store::sqlite::read::{Query, clamp};
 
 /// Makes each call's changes. `None` for one whose condition did not hold.
@@ -102,6 +103,8 @@ async fn make_one(
         )
         .bind(tenant.clone())
         .bind(name.clone()),
+        Change::ResetChannel { channel } => return reset::reset(connection, channel).await,
+        Change::SweepLog { channel } => return reset::sweep(connection, channel).await,
         Change::PruneAudit { before_ms } => sqlx::query(
             "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
         )
@@ -111,7 +114,7 @@ async fn make_one(
     Ok(run(connection, query).await?.rows_affected() > 0)
 }
 
-async fn run(connection: &mut SqliteConnection, query: Query) -> Result<SqliteQueryResult, sqlx::Error> {
+pub(super) async fn run(connection: &mut SqliteConnection, query: Query) -> Result<SqliteQueryResult, sqlx::Error> {
     query.execute(connection).await
 }
 

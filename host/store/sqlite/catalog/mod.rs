@@ -2,6 +2,7 @@
 
 mod change;
 mod decode;
+mod reset;
 mod select;
 
 use sqlx::sqlite::SqliteRow;

@@ -5,6 +5,7 @@ mod kept;
 mod laws;
 mod lists;
 mod registry;
+mod reset;
 mod rows;
 mod state;
 

@@ -1,0 +1,62 @@
+//! `hotbay audit`: who did what, when and why.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Length, Remote};
+use crate::cli::Failure;
+use crate::cli::remote::show::{number, short, table, text, utc};
+use crate::config::Environment;
+use crate::telemetry::wall_ms;
+
+/// Shows who did what on a broker, when and why; the latest first
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Audit {
+    #[command(flatten)]
+    remote: Remote,
+    /// Only what concerns this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only what is about this: a digest, a mount, a tenant, a channel, key/NAME, connection/ID
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only the last while, in s, m, h or d
+    #[arg(long, value_name = "TIME", value_parser = crate::cli::token::parse_ttl)]
+    since: Option<u64>,
+    #[command(flatten)]
+    length: Length,
+}
+
+impl Audit {
+    pub(in crate::cli) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let Self { remote, tenant, subject, since, length } = self;
+        let since = since.map(|seconds| wall_ms().saturating_sub(seconds * 1_000).to_string());
+        let query = [("tenant", tenant), ("subject", subject), ("since_ms", since)];
+        let answer = remote.api(environment)?.list("/audit", &query, length.limit)?;
+        remote.print(&answer, || {
+            table(["WHEN", "WHO", "WHAT", "TO", "TENANT", "WHY"], &answer, "nothing of that happened", |row| {
+                let when = utc(number(row, "at_ms"));
+                [
+                    when,
+                    text(row, "actor"),
+                    text(row, "action"),
+                    subject_of(row),
+                    text(row, "tenant"),
+                    text(row, "reason"),
+                ]
+            })
+        });
+        Ok(())
+    }
+}
+
+/// What an entry is about, with the version it names, if it does.
+fn subject_of(row: &Value) -> String {
+    let subject = text(row, "subject");
+    let is_digest = subject.len() == 64 && subject.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let subject = if is_digest { short(&subject) } else { subject };
+    match row["detail"]["version"].as_str() {
+        Some(_) => format!("{subject} {}", text(&row["detail"], "version")),
+        None => subject,
+    }
+}

@@ -1,0 +1,164 @@
+//! `hotbay channel`: channels of a broker, looked at and reset.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Length, Remote, api};
+use crate::cli::Failure;
+use crate::cli::remote::show::{ago, bytes, fields, items, number, short, table, text, utc};
+use crate::config::Environment;
+
+/// Works with channels of a broker
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Channel {
+    List(List),
+    Inspect(Inspect),
+    Reset(Reset),
+}
+
+/// Lists the channels that were ever awake
+#[derive(Debug, Args)]
+pub(in crate::cli) struct List {
+    #[command(flatten)]
+    remote: Remote,
+    /// Only of this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only those whose names begin so
+    #[arg(long, requires = "tenant")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    length: Length,
+}
+
+/// Names a channel.
+#[derive(Debug, Args)]
+struct Which {
+    /// Its name, or TENANT/NAME
+    channel: String,
+    /// Its tenant [default: default]
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+impl Which {
+    /// Tenant and name.
+    fn name(&self) -> (&str, &str) {
+        match (&self.tenant, self.channel.split_once('/')) {
+            (None, Some(name)) => name,
+            (tenant, _) => (tenant.as_deref().unwrap_or("default"), &self.channel),
+        }
+    }
+
+    fn place(&self) -> String {
+        let (tenant, name) = self.name();
+        format!("/channels/{}/{}", api::segment(tenant), api::segment(name))
+    }
+}
+
+/// Shows a channel and its members; it is neither woken nor asked
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Inspect {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    length: Length,
+}
+
+/// Takes away all that a channel keeps: state, log, timers, saved memory; its members stay connected
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Reset {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    remote: Remote,
+    /// The channel's name once more
+    #[arg(long, value_name = "NAME")]
+    confirm: String,
+    /// Why, for the audit log
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl Channel {
+    pub(in crate::cli) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::List(List { remote, tenant, prefix, length }) => {
+                let query = [("tenant", tenant), ("prefix", prefix)];
+                let answer = remote.api(environment)?.list("/channels", &query, length.limit)?;
+                remote.print(&answer, || list(&answer));
+            }
+            Self::Inspect(Inspect { which, remote, length }) => {
+                let api = remote.api(environment)?;
+                let mut answer = api.get(&which.place(), &[])?;
+                answer["member_list"] = api.list(&format!("{}/members", which.place()), &[], length.limit)?;
+                remote.print(&answer, || detail(&answer));
+            }
+            Self::Reset(Reset { which, remote, confirm, reason }) => {
+                let body = json!({ "confirm": confirm, "reason": reason });
+                remote.api(environment)?.post(&format!("{}/reset", which.place()), &body)?;
+                let (tenant, name) = which.name();
+                remote.print(&json!({ "reset": { "tenant": tenant, "name": name } }), || {
+                    format!("{tenant}/{name} begins anew; its members are connected as before")
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(answer: &Value) -> String {
+    let heading = ["CHANNEL", "AWAKE", "MEMBERS", "STATE", "LOG", "VERSION", "TAKEN OVER"];
+    table(heading, answer, "there are none", |row| {
+        let kept = &row["kept"];
+        [
+            format!("{}/{}", text(row, "tenant"), text(row, "name")),
+            if row["awake"] == true { "yes" } else { "no" }.to_owned(),
+            text(row, "members"),
+            bytes(number(kept, "state_bytes")),
+            text(kept, "log_entries"),
+            short(&text(kept, "digest")),
+            ago(number(kept, "acquired_ms")),
+        ]
+    })
+}
+
+fn detail(answer: &Value) -> String {
+    let kept = &answer["kept"];
+    let kept_words = |words: String| if kept.is_null() { String::new() } else { words };
+    let assigned = |key: &str| match &answer[key] {
+        Value::Null => String::new(),
+        version => format!("{} by deployment {}", text(version, "digest"), text(version, "deployment")),
+    };
+    let mut out = fields(&[
+        ("channel", format!("{}/{}", text(answer, "tenant"), text(answer, "name"))),
+        ("mount", text(answer, "mount")),
+        ("awake", if answer["awake"] == true { "yes" } else { "no" }.to_owned()),
+        ("members", text(answer, "members")),
+        ("waiting", format!("{} events, {}", number(answer, "events_waiting"), bytes(number(answer, "bytes_waiting")))),
+        ("state", kept_words(bytes(number(kept, "state_bytes")))),
+        ("log", kept_words(format!("{} entries", number(kept, "log_entries")))),
+        (
+            "epoch",
+            kept_words(format!(
+                "{}, {} commits since {}",
+                text(kept, "epoch"),
+                text(kept, "seq"),
+                utc(number(kept, "acquired_ms"))
+            )),
+        ),
+        ("written by", text(kept, "digest")),
+        ("runs", assigned("assigned")),
+        ("beside it", assigned("shadow")),
+    ]);
+    let members = &answer["member_list"];
+    if !items(members).is_empty() {
+        out.push('\n');
+        out.push_str(&table(["CONNECTION", "USER", "CAME IN AT"], members, "", |row| {
+            [text(row, "id"), text(row, "user"), text(row, "endpoint")]
+        }));
+    }
+    out
+}

@@ -1,0 +1,169 @@
+//! Uploads: what is not whole, not in order or too large leaves nothing behind and is told why.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::admin::{Admin, fixture, form, manifest_text};
+use crate::support::broker::{Broker, Setup};
+use crate::support::client::DEADLINE;
+
+/// What lies in the folder of components, beside those of the configuration.
+fn left_behind(broker: &Broker) -> Vec<String> {
+    let names = std::fs::read_dir(broker.data().join("plugins")).expect("a folder").flatten();
+    names
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("incoming"))
+        .collect()
+}
+
+fn message(body: &Value) -> &str {
+    body["error"]["message"].as_str().unwrap_or_default()
+}
+
+/// Goal: each mistake is told with the remedy, and leaves no file.
+#[tokio::test]
+async fn what_is_wrong_with_an_upload_is_told() {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let (manifest, component) = (manifest_text("good", "1.0.0"), b"\0asm".as_slice());
+    let manifest = manifest.as_bytes();
+    let long = vec![b'#'; 17 << 10];
+    type Parts<'a> = Vec<(&'a str, &'a [u8])>;
+    let cases: Vec<(Parts<'_>, u16, &str)> = vec![
+        (vec![], 400, "\"manifest\" is missing"),
+        (vec![("component", component)], 400, "the order is manifest"),
+        (vec![("manifest", manifest)], 400, "\"component\" is missing"),
+        (vec![("component", component), ("manifest", manifest)], 400, "the order is manifest"),
+        (vec![("manifest", manifest), ("component", component), ("component", component)], 400, "one too many"),
+        (vec![("manifest", b"name = \"x\""), ("component", component)], 400, "`version` is missing"),
+        (vec![("manifest", b"name = \"a b\"\nversion = \"1.0.0\""), ("component", component)], 400, "choose a name"),
+        (vec![("manifest", b"\xff"), ("component", component)], 400, "not UTF-8"),
+        (vec![("manifest", &long), ("component", component)], 413, "over 16384 bytes"),
+    ];
+    for (parts, status, words) in cases {
+        let answer = operator.upload("/plugins", &parts).await;
+        let body = answer.json();
+        assert!(answer.status == status && message(&body).contains(words), "{words}: {} {body}", answer.status);
+    }
+    let text = operator.post("/plugins", &json!({})).await;
+    assert!(text.status == 400 && text.text.contains("multipart/form-data"), "{}", text.text);
+    assert_eq!(left_behind(&broker), Vec::<String>::new());
+}
+
+/// Goal: what is over the bound is refused, announced or not, and the broker neither keeps it nor holds it.
+#[tokio::test]
+async fn an_upload_over_the_bound_is_refused() {
+    let broker = Setup::fixture("").set("limits.plugin_bytes_max", 4 << 20).start();
+    let operator = Admin::operator(&broker);
+    let manifest = manifest_text("large", "1.0.0");
+    for bytes in [(4 << 20) + 1, 100 << 20] {
+        let component = vec![0; bytes];
+        let answer = operator.upload("/plugins", &[("manifest", manifest.as_bytes()), ("component", &component)]).await;
+        let body = answer.json();
+        assert!(answer.status == 413 && message(&body).contains("4194304"), "{bytes}: {} {body}", answer.status);
+    }
+    assert_eq!(left_behind(&broker), Vec::<String>::new());
+}
+
+/// Writes a part of an upload by hand, and nothing more.
+fn begin_upload(broker: &Broker, key: &str, length: usize) -> TcpStream {
+    let manifest = manifest_text("cut", "1.0.0");
+    let wasm = std::fs::read(fixture()).expect("a component");
+    let (kind, body) = form(&[("manifest", manifest.as_bytes()), ("component", &wasm)]);
+    let mut socket = TcpStream::connect(broker.address()).expect("a connection");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let head = format!(
+        "POST /v1/admin/tenants/acme/plugins HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: {kind}\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).expect("room");
+    socket.write_all(&body[..length]).expect("room");
+    socket
+}
+
+/// Waits until a file of an upload is there, or is not.
+async fn until(broker: &Broker, is_there: bool) {
+    let wait = async {
+        while left_behind(broker).is_empty() == is_there {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("in time");
+}
+
+/// Law: an upload that breaks off leaves nothing; and of each tenant one is taken at a time, so that nobody takes all the room.
+#[tokio::test]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let broker = Setup::fixture("").start();
+    let key = broker.run(&["key", "create", "--name", "own", "--tenant", "acme"]);
+    let (acme, operator) = (Admin::with(&broker, Some(key.trim())), Admin::operator(&broker));
+    let wasm = std::fs::read(fixture()).expect("a component");
+    let manifest = manifest_text("whole", "1.0.0");
+    let parts = [("manifest", manifest.as_bytes()), ("component", wasm.as_slice())];
+
+    let socket = begin_upload(&broker, key.trim(), 100_000);
+    until(&broker, true).await;
+    let second = acme.upload("/tenants/acme/plugins", &parts).await;
+    assert_eq!(second.status, 503, "{}", second.text);
+    assert!(
+        second.text.contains("one is taken at a time") && second.header("retry-after").is_some(),
+        "{}",
+        second.text
+    );
+    let others = operator.upload("/tenants/globex/plugins", &parts).await;
+    assert_eq!(others.status, 202, "{}", others.text);
+    drop(socket);
+    until(&broker, false).await;
+
+    let mut half = begin_upload(&broker, key.trim(), 100_000);
+    until(&broker, true).await;
+    half.shutdown(std::net::Shutdown::Write).expect("a socket");
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).ok();
+    until(&broker, false).await;
+    let listed = acme.get("/tenants/acme/plugins").await.json();
+    assert_eq!(listed["items"], json!([]), "{answer}");
+    let whole = acme.upload("/tenants/acme/plugins", &parts).await;
+    assert_eq!(whole.status, 202, "{}", whole.text);
+    let place = whole.header("location").expect("a place").to_owned();
+    assert_eq!(whole.json()["vetting"], place.as_str());
+    let shown = acme.get(place.strip_prefix("/v1/admin").expect("a path")).await.json();
+    assert_eq!(
+        (&shown["name"], &shown["tenant"], &shown["manifest"]),
+        (&json!("whole"), &json!("acme"), &json!(manifest))
+    );
+}
+
+/// Law: a version never changes: neither its component nor its number is taken a second time; and what is refused leaves no file.
+#[tokio::test]
+async fn a_version_never_changes() {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let wasm = std::fs::read(fixture()).expect("a component");
+    let other = [wasm.as_slice(), &[0, 2, 1, b'x']].concat();
+    let upload = async |version: &str, component: &[u8]| {
+        let manifest = manifest_text("kept", version);
+        let parts = [("manifest", manifest.as_bytes()), ("component", component)];
+        let answer = operator.upload("/tenants/acme/plugins", &parts).await;
+        (answer.status, message(&answer.json()).to_owned())
+    };
+    assert_eq!(upload("1.0.0", &wasm).await.0, 202);
+    let (status, words) = upload("1.0.0", &other).await;
+    assert!(status == 409 && words.contains("raise `version`"), "{words}");
+    let (status, words) = upload("1.0.1", &wasm).await;
+    assert!(status == 409 && words.contains("there already, as kept@1.0.0"), "{words}");
+    assert_eq!(upload("1.0.1", &other).await.0, 202);
+    let files = std::fs::read_dir(broker.data().join("plugins")).expect("a folder").flatten();
+    let components: Vec<PathBuf> = files.map(|file| file.path()).filter(|path| path.extension().is_some()).collect();
+    assert_eq!(components.len(), 2, "the first one is the configuration's, too: {components:?}");
+    assert!(components.iter().all(|path| mode(path) == 0o600));
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
