@@ -26,12 +26,12 @@ fn message(body: &Value) -> &str {
 /// Goal: each mistake is told with the remedy, and leaves no file.
 #[tokio::test]
 async fn what_is_wrong_with_an_upload_is_told() {
+    type Parts<'a> = Vec<(&'a str, &'a [u8])>;
     let broker = Setup::fixture("").start();
     let operator = Admin::operator(&broker);
     let (manifest, component) = (manifest_text("good", "1.0.0"), b"\0asm".as_slice());
     let manifest = manifest.as_bytes();
     let long = vec![b'#'; 17 << 10];
-    type Parts<'a> = Vec<(&'a str, &'a [u8])>;
     let cases: Vec<(Parts<'_>, u16, &str)> = vec![
         (vec![], 400, "\"manifest\" is missing"),
         (vec![("component", component)], 400, "the order is manifest"),
