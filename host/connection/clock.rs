@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::connection::Endpoint;
+use crate::connection::{Endpoint, Hub};
 use crate::limits::LAST_WORD_MS_MAX;
 use crate::outbox::Outbox;
 use crate::protocol::close::Close;
@@ -200,7 +200,7 @@ impl Clock {
     }
 
     /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
-    pub(super) fn list(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
+    fn list(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
         let fits = |pulse: &Arc<Pulse>| {
             after.is_none_or(|after| pulse.id > after) && tenant.is_none_or(|tenant| pulse.identity.tenant() == tenant)
         };
@@ -220,7 +220,7 @@ impl Clock {
     }
 
     /// Closes a connection; answers whose it was, if there is one.
-    pub(super) fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
+    fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
         let found = self.lock().all().filter_map(Weak::upgrade).find(|pulse| pulse.id == id)?;
         found.outbox.close_with(code, reason);
         Some(found.status(now_ms()))
@@ -267,6 +267,18 @@ impl Clock {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Wheel> {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
+    pub fn connections(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
+        self.clock.list(tenant, after, limit)
+    }
+
+    /// Closes a connection with a code and a reason of at most 123 bytes; answers whose it was, if there is one.
+    pub fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
+        self.clock.close(id, code, reason)
     }
 }
 

@@ -76,16 +76,6 @@ impl Hub {
         Self { directory, clock: Arc::new(Clock::new()), next_id: AtomicU64::new(u64::from(first) << 20) }
     }
 
-    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
-    pub fn connections(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
-        self.clock.list(tenant, after, limit)
-    }
-
-    /// Closes a connection with a code and a reason of at most 123 bytes; answers whose it was, if there is one.
-    pub fn close(&self, id: MemberId, code: u16, reason: &str) -> Option<ConnectionStatus> {
-        self.clock.close(id, code, reason)
-    }
-
     /// Asks every client to reconnect elsewhere, and waits until all connections have ended.
     pub async fn close_all(&self) {
         self.clock.close_all(&Close::RESTART).await;

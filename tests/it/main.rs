@@ -5,6 +5,7 @@
 mod admin_access;
 mod admin_life;
 mod admin_rest;
+mod admin_signed;
 mod admin_uploads;
 mod bench;
 mod command_line;

@@ -181,6 +181,9 @@ fn misbehaviour_is_found_before_anybody_meets_it() {
         let settings = format!("{{\"misbehave\":\"{how}\"}}");
         asserts_refused(&fixture, &["--seed", "7", "--settings", &settings], "conformance", words);
     }
+    let panicking = fixture.report(&["--settings", "{\"misbehave\":\"panic-on-message\"}"]);
+    let log = panicking["steps"][5]["evidence"]["log"].as_str().unwrap_or_default();
+    assert!(log.contains("told to panic") && log.contains("settings.rs"), "{panicking}");
     let echo = std::fs::read(component("echo")).expect("a component");
     let endless = hostile::with_start_code(&echo, &[0x03, 0x40, 0x0C, 0x00, 0x0B]);
     asserts_refused(&Upload::of(&endless), &[], "conformance", "longer than 100 ms");

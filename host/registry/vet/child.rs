@@ -40,11 +40,11 @@ pub(super) async fn run(
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(VetError::Worker { words: "it has no output".to_owned() });
     };
-    let mut steps = Steps { expected, told: 0, failed: false, since: Instant::now() };
+    let mut steps = Steps { expected, told: 0, failed: None, since: Instant::now() };
     let listen = async {
         let told = steps.hear(stdout, tell).await;
         // Whether it said nonsense or all there is to say: nothing more is wanted of it.
-        if told.is_err() || steps.failed || steps.told == expected.len() {
+        if told.is_err() || steps.failed.is_some() || steps.told == expected.len() {
             drop(child.start_kill());
         }
         (told, child.wait().await)
@@ -57,9 +57,15 @@ pub(super) async fn run(
         drop(child.kill().await);
         (Ok(()), None, String::new())
     };
-    let Some(step) = expected.get(steps.told).copied().filter(|_| !steps.failed) else {
-        return Ok(if steps.failed { Heard::Failed } else { Heard::All });
-    };
+    if let Some(mut step) = steps.failed {
+        // What the plugin logged, as what it panicked with, tells its author more than the trap does.
+        if let (Some(evidence), false) = (step.evidence.as_object_mut(), words.is_empty()) {
+            evidence.insert("log".to_owned(), words.into());
+        }
+        tell(step);
+        return Ok(Heard::Failed);
+    }
+    let Some(step) = expected.get(steps.told).copied() else { return Ok(Heard::All) };
     let cause = match (told, status) {
         (Err(nonsense), _) => nonsense,
         (Ok(()), Some(status)) if status.code() == Some(i32::from(CANNOT_WORK)) => {
@@ -78,7 +84,8 @@ pub(super) async fn run(
 struct Steps<'a> {
     expected: &'a [StepName],
     told: usize,
-    failed: bool,
+    /// The step that failed, not told yet.
+    failed: Option<Step>,
     /// When the step under way began.
     since: Instant,
 }
@@ -87,7 +94,7 @@ impl Steps<'_> {
     /// Reads lines until the last step that is expected, or one that failed.
     async fn hear(&mut self, stdout: impl AsyncRead + Unpin, tell: &mut impl FnMut(Step)) -> Result<(), String> {
         let mut stdout = BufReader::new(stdout);
-        while let (Some(expected), false) = (self.expected.get(self.told), self.failed) {
+        while let (Some(expected), None) = (self.expected.get(self.told), &self.failed) {
             let mut line = Vec::new();
             let read = (&mut stdout).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
             read.map_err(|e| format!("its output cannot be read: {e}"))?;
@@ -99,10 +106,13 @@ impl Steps<'_> {
             if step.step != *expected {
                 return Err(format!("it said {:?} where {:?} was expected", step.step, expected));
             }
-            self.failed = step.verdict == Verdict::Failed;
             self.told += 1;
             self.since = Instant::now();
-            tell(step);
+            if step.verdict == Verdict::Failed {
+                self.failed = Some(step);
+            } else {
+                tell(step);
+            }
         }
         Ok(())
     }
@@ -187,8 +197,10 @@ mod tests {
     async fn a_step_that_failed_is_the_last() {
         let mut script = Script::new();
         let failed = SIZE.replace("passed", "failed");
-        let heard = script.run(&format!("echo '{failed}'; echo '{VALIDATE}'; exec sleep 1000"), 60_000).await;
+        let says = format!("echo 'panicked at lib.rs:7' >&2; echo '{failed}'; echo '{VALIDATE}'; exec sleep 1000");
+        let heard = script.run(&says, 60_000).await;
         assert_eq!((heard, script.told.len()), (Ok(Heard::Failed), 1));
+        assert_eq!(script.told[0].evidence["log"], "panicked at lib.rs:7");
     }
 
     /// Law: a worker is a process that a stranger's component may have taken over: whatever it says or does, it ends, and the step it was in

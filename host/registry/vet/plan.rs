@@ -60,10 +60,12 @@ impl Plan {
     /// The conditions of the conformance run.
     pub(super) fn conditions(&self) -> Conditions {
         let names = self.channels.iter().filter_map(|name| ChannelName::new(&self.tenant, name).ok());
+        // Of what it logs the end is kept, and explains a failure: nothing of that must be left out before.
+        let limits = MountLimits { log_lines_per_second_max: u32::MAX, ..self.limits.clone() };
         Conditions {
             channels: names.collect(),
             settings: self.settings.clone(),
-            limits: Arc::new(self.limits.clone()),
+            limits: Arc::new(limits),
             seed: self.seed,
         }
     }

@@ -89,6 +89,9 @@ pub(super) async fn upload(State(site): State<Arc<Site>>, owner: Owner, request:
     }
     let mut turn = site.uploads.0.begin(owner.caller.share());
     if !turn.grow(1) {
+        if !head.headers.contains_key(header::EXPECT) {
+            parts.drain(DRAIN).await;
+        }
         let message = "too many uploads are under way; of each tenant and operator one is taken at a time: try again when it has ended";
         return Err(Failure::unavailable(message).after(Duration::from_secs(1)));
     }

@@ -89,6 +89,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// A value of a sorted list, in milliseconds.
 pub(crate) fn percentile_ms(sorted: &[Duration], percent: f64) -> f64 {
     let last = sorted.len().saturating_sub(1) as f64;
+    #[expect(clippy::cast_sign_loss, reason = "neither is below 0")]
     let at = (last * percent / 100.0).round() as usize;
     sorted.get(at).map_or(f64::NAN, |value| value.as_secs_f64() * 1e3)
 }

@@ -29,13 +29,17 @@ pub(super) async fn reset(connection: &mut SqliteConnection, channel: &ChannelNa
 
 /// Whether there was something to sweep.
 pub(super) async fn sweep(connection: &mut SqliteConnection, channel: &ChannelName) -> Result<bool, sqlx::Error> {
-    let entries = named(
+    for sql in [
+        // Counted while they are there.
+        "UPDATE channel SET log_bytes = max(0, log_bytes - coalesce((SELECT sum(length(data)) FROM log \
+         WHERE log.channel = channel.id AND log.offset >= channel.log_stored \
+         AND log.offset < min(channel.log_first, channel.log_stored + ?3)), 0)) WHERE tenant = ?1 AND name = ?2",
         "DELETE FROM log WHERE (channel, offset) IN (SELECT log.channel, log.offset FROM channel CROSS JOIN log \
-         ON log.channel = channel.id AND log.offset >= channel.log_stored AND log.offset < channel.log_first \
-         AND log.offset < channel.log_stored + ?3 WHERE channel.tenant = ?1 AND channel.name = ?2)",
-        channel,
-    );
-    run(connection, entries.bind(i64::from(LOG_SWEPT_MAX))).await?;
+         ON log.channel = channel.id AND log.offset >= channel.log_stored \
+         AND log.offset < min(channel.log_first, channel.log_stored + ?3) WHERE channel.tenant = ?1 AND channel.name = ?2)",
+    ] {
+        run(connection, named(sql, channel).bind(i64::from(LOG_SWEPT_MAX))).await?;
+    }
     let row = named(
         "UPDATE channel SET log_stored = min(log_first, log_stored + ?3) \
          WHERE tenant = ?1 AND name = ?2 AND log_stored < log_first",

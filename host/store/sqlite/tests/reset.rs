@@ -59,6 +59,7 @@ async fn a_long_log_is_swept_in_pieces() {
 
     assert_eq!((pieces, fixture.count("SELECT count(*) FROM log").await), (3, 0));
     let again = fixture.acquire("room:1").await;
+    assert_eq!(again.log_bytes, 0);
     fixture.commit(again.fence, appends(entries + 1..=entries + 2)).await.unwrap();
     assert!(!change(&fixture, Change::SweepLog { channel: name("room:1") }).await);
     assert_eq!(offsets(&fixture.log(&again).await), [entries + 1, entries + 2]);
