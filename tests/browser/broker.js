@@ -2,7 +2,8 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -15,6 +16,20 @@ const START_MS_MAX = 60_000;
 // The tests write faster than people may.
 const RATE = 'mount.community.limits.rate_per_connection';
 const FAST = ['--set', `${RATE}.per_second=10000`, '--set', `${RATE}.burst=10000`];
+
+/**
+ * A folder of compiled plugins and of what vetting found out about them, which tests share: it takes long. Its key is made here and is there
+ * whole or not at all, since several brokers that start at once would each make one.
+ */
+async function compiled() {
+  const folder = path.join(root, 'target/tmp/compiled-plugins');
+  await mkdir(folder, { recursive: true });
+  const own = path.join(folder, `key-${process.pid}`);
+  await writeFile(own, randomBytes(64), { mode: 0o600 });
+  await link(own, path.join(folder, 'key')).catch((error) => { if (error.code !== 'EEXIST') throw error; });
+  await rm(own);
+  return folder;
+}
 
 export class Broker {
   #data;
@@ -31,6 +46,7 @@ export class Broker {
     const broker = new Broker();
     broker.#flags = more;
     broker.#data = await mkdtemp(path.join(tmpdir(), 'hotbay-browser-'));
+    await symlink(await compiled(), path.join(broker.#data, 'artifacts'));
     await broker.start();
     return broker;
   }
