@@ -234,10 +234,9 @@ impl Run {
         let mut turn_at = CONFORMANCE_MESSAGES;
         while let Some(events) = script.next(&mut crew.first.scratch) {
             let batch = crew.first.scratch.batch(events);
-            let before = crew.first.scratch.fork();
             let handled = match crew.first.handle(&batch).await {
                 Ok(handled) => handled,
-                Err(fault) => return Err(blame(plugin, &before, &batch, &fault).await),
+                Err(fault) => return Err(blame(plugin, &crew.first.scratch, &batch, &fault).await),
             };
             self.findings.messages = CONFORMANCE_MESSAGES - script.messages_left();
             let profile = &mut self.findings.profile;
@@ -341,19 +340,19 @@ async fn crash(plugin: &Arc<Plugin>, scratch: Scratch, mut script: Script) -> Re
     for _ in 0..BATCHES_AFTER_CRASH {
         let Some(events) = script.next(&mut runner.scratch) else { break };
         let batch = runner.scratch.batch(events);
-        let before = runner.scratch.fork();
         match runner.handle(&batch).await {
             Ok(handled) => script.released(&mut runner.scratch, handled.released),
-            Err(fault) => return Err(blame(plugin, &before, &batch, &fault).await),
+            Err(fault) => return Err(blame(plugin, &runner.scratch, &batch, &fault).await),
         }
     }
     Ok(())
 }
 
-/// Finds the event of a batch at which a plugin fails, if it does so at one alone, as the broker would.
-async fn blame(plugin: &Arc<Plugin>, before: &Scratch, batch: &Arc<Batch>, fault: &Fault) -> Failure {
+/// Finds the event of a batch at which a plugin fails, if it does so at one alone, as the broker would: on the channel, on which the batch
+/// left no trace.
+async fn blame(plugin: &Arc<Plugin>, channel: &Scratch, batch: &Arc<Batch>, fault: &Fault) -> Failure {
     for event in &batch.events {
-        let Ok((mut runner, _)) = Runner::open(plugin, before.fork(), None).await else { break };
+        let Ok((mut runner, _)) = Runner::open(plugin, channel.fork(), None).await else { break };
         let alone = Arc::new(Batch { now_ms: batch.now_ms, seed: batch.seed, events: vec![event.clone()] });
         runner.scratch.follow(&alone);
         if let Err(fault) = runner.handle(&alone).await {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plugin::{Entry, Fault, Instance, Plugin, account};
+use crate::plugin::{Entry, Fault, Instance, Opening, Plugin, account};
 use crate::protocol::event::Batch;
 use crate::registry::scratch::{Released, Scratch};
 
@@ -22,16 +22,18 @@ pub(super) struct Handled {
 }
 
 impl Runner {
-    /// Starts an instance and opens it on this channel, on which the effects of that take hold. Returns those as well.
+    /// Starts an instance and opens it on this channel, on which the effects of that take hold. Returns those as well. All instances of a
+    /// run are told the same random number, so that those that take over are told nothing else than those before.
     pub(super) async fn open(
         plugin: &Plugin,
         mut scratch: Scratch,
         saved: Option<&[u8]>,
     ) -> Result<(Self, Vec<Entry>), Fault> {
+        const SEED: u64 = 0x5EED;
         let limits = Arc::clone(scratch.limits());
         let channel = scratch.channel();
-        let opening = scratch.opening(saved);
         // As the broker does: one seed for the instance and for what `open` is told.
+        let opening = Opening { seed: SEED, ..scratch.opening(saved) };
         let mut instance = Instance::start(plugin, limits, opening.seed, plugin.name()).await?;
         instance.open(channel, opening).await?;
         let effects = instance.take_effects_of_open();
