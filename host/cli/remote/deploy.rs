@@ -131,7 +131,7 @@ impl Deploy {
 fn scope(deployment: &Value) -> String {
     let mut words = match deployment["strategy"]["kind"].as_str() {
         Some("canary") => {
-            format!("to {} % of the channels of {}", deployment["strategy"]["percent"], text(deployment, "mount"))
+            format!("to {} % of the channels of {}", percent(deployment), text(deployment, "mount"))
         }
         Some("shadow") => format!("beside the version of the channels of {}", text(deployment, "mount")),
         _ => format!("to the channels of {}", text(deployment, "mount")),
@@ -209,11 +209,16 @@ pub(super) fn deployments(answer: &Value) -> String {
     })
 }
 
+/// Of how many of a hundred channels a canary is: `5` and `0.5`, not `5.0`.
+fn percent(deployment: &Value) -> f64 {
+    deployment["strategy"]["percent"].as_f64().unwrap_or_default()
+}
+
 /// To whom, in few words.
 fn to(row: &Value) -> String {
     let strategy = &row["strategy"];
     let kind = match strategy["kind"].as_str() {
-        Some("canary") => format!("canary {} %", strategy["percent"]),
+        Some("canary") => format!("canary {} %", percent(row)),
         Some(kind) => kind.to_owned(),
         None => "all".to_owned(),
     };
