@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
+use percent_encoding::percent_decode_str;
 
 use crate::auth::{Gate, Keys, Policy, Wish};
 use crate::config::AdminConfig;
@@ -38,6 +39,18 @@ impl Operators {
             gate: config.map(|config| keys.gate(&policy(config), None, &[])),
             role: config.map(|config| config.role.clone()).unwrap_or_default(),
         }
+    }
+
+    /// The place of a request without the token in its query, if tokens may be there: for handlers it is no parameter.
+    pub(super) fn without_token(&self, uri: &Uri) -> Option<Uri> {
+        let names: Vec<&str> = self.gate.as_ref()?.token_parameters().collect();
+        let is_token = |pair: &&str| {
+            let name = pair.split('=').next().unwrap_or_default();
+            names.contains(&&*percent_decode_str(name).decode_utf8_lossy())
+        };
+        let query = uri.query().filter(|_| !names.is_empty())?;
+        let rest: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
+        format!("{}?{}", uri.path(), rest.join("&")).parse().ok()
     }
 
     fn authenticate(&self, parts: &Parts) -> Result<Caller, Failure> {

@@ -102,6 +102,9 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
     let mut response = match caller::authenticate(&site, &parts).await {
         Ok(caller) => {
             parts.extensions.insert(caller);
+            if let Some(uri) = site.operators.without_token(&parts.uri) {
+                parts.uri = uri;
+            }
             next.run(Request::from_parts(parts, body)).await
         }
         Err(failure) => failure.into_response(),
