@@ -39,6 +39,7 @@ use crate::plugin::compile::Digest;
 use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId, RequestId};
 use crate::protocol::refusal::{Refusal, RefusalCode};
+use crate::quota::Kept;
 use crate::store::{Durability, Fence};
 use crate::telemetry::now_ms;
 
@@ -98,6 +99,8 @@ struct Actor {
     spent_timers: Vec<String>,
     /// Carries publications to other channels.
     courier: Courier,
+    /// The limit of the tenant at which what is refused was refused.
+    over: Option<String>,
 }
 
 /// The right to write to the channel, and the channel as it can be read.
@@ -109,7 +112,12 @@ struct Claim {
     saved: Option<bytes::Bytes>,
     /// The version that wrote last.
     pinned: Option<Digest>,
+    /// What the channel keeps, as its tenant's account has it.
+    kept: Kept,
 }
+
+/// What a batch of a tenant that is out of processor time is expected to take, until it was charged.
+const BATCH_US: u64 = 1_000;
 
 /// Messages kept from members whose join was rejected, until they can be told.
 const ORPHANS_MAX: usize = 256;
@@ -161,12 +169,14 @@ impl Actor {
             requests: HashMap::new(),
             spent_timers: Vec::new(),
             courier: Courier::default(),
+            over: None,
         }
     }
 
     /// What takes a moment is boxed: an actor that waits, as most do most of the time, must not hold room for it; and the
     /// memory it gets is that which another actor just gave back, and still in the processor's cache.
     async fn run(&mut self) {
+        let mut turn = None;
         loop {
             // What is on disk leaves before anything new is begun.
             if let Some(result) = self.finished_commit() {
@@ -180,11 +190,17 @@ impl Actor {
             // Clients that went away wait for nothing.
             self.requests.retain(|_, waiting| !waiting.is_closed());
             let busy = !self.requests.is_empty() || self.courier.is_busy();
-            let idle_ms = self.directory.idle_ms(&self.channel.logic);
+            let idle_ms = self.directory.idle_ms(&self.channel);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
                 Step::Start => Box::pin(self.start()).await,
+                // Its senders wait with it, for nothing is taken from the mailbox; and what came back meanwhile is looked at before it runs.
+                Step::Run(..) if turn.is_none() && self.channel.quota.is_out_of_cpu() => {
+                    self.core.undo();
+                    turn = Some(self.channel.quota.wait_in_line(BATCH_US).await);
+                }
                 Step::Run(id, batch) => {
                     Box::pin(self.run_batch(id, batch)).await;
+                    turn = None;
                     // A channel that never waits must not keep its thread from others.
                     if self.channel.mailbox.has_letters() {
                         self.let_sockets_be_read().await;
@@ -195,7 +211,10 @@ impl Actor {
                         return;
                     }
                 }
-                Step::Wait { until_ms } => self.wait(until_ms).await,
+                Step::Wait { until_ms } => {
+                    turn = None;
+                    self.wait(until_ms, idle_ms).await;
+                }
             }
         }
     }
@@ -314,7 +333,7 @@ impl Actor {
     }
 
     /// Waits for whatever comes first. Stopping and commits go before traffic, traffic before time.
-    async fn wait(&mut self, until_ms: u64) {
+    async fn wait(&mut self, until_ms: u64, idle_ms: u64) {
         let pause = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(WAIT_MAX);
         let deadline = Instant::now() + pause;
         let wants_events = self.appetite().0 > 0;
@@ -324,7 +343,7 @@ impl Actor {
         }
         let (mailbox, commit, alarm) = (&self.channel.mailbox, &mut self.commit, &mut self.alarm);
         // Not what the node does now: it may have begun to stop before this actor, or since the core was last asked.
-        let (stopping, directory) = (self.core.is_stopping(), &self.directory);
+        let (stopping, directory, channel) = (self.core.is_stopping(), &self.directory, &self.channel);
         let (rollout, plan_seen) = (&self.channel.logic.rollout, self.plan_seen);
         let news = std::future::poll_fn(|cx| {
             // This registers the actor; what is looked at afterwards cannot be missed.
@@ -343,6 +362,9 @@ impl Actor {
             }
             if rollout.changes() != plan_seen {
                 return Poll::Ready(News::Versions);
+            }
+            if directory.idle_ms(channel) < idle_ms {
+                return Poll::Ready(News::Time);
             }
             if alarm.as_mut().poll(cx).is_ready() {
                 let due = commit.as_ref().is_some_and(|commit| commit.due() <= Instant::now());

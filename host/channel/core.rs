@@ -15,7 +15,7 @@ use crate::limits::{BATCHES_ON_THE_WAY_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QU
 use crate::protocol::event::{Batch, Event, MemberId};
 use crate::protocol::refusal::RefusalCode;
 
-pub use crate::channel::core::step::{BatchId, CommitFailure, Output, StartFailure, Step};
+pub use crate::channel::core::step::{BatchFailure, BatchId, CommitFailure, Output, StartFailure, Step};
 
 /// First pause before something that failed for a passing reason is tried again; it doubles up to
 /// [`RETRY_MS_MAX`].
@@ -175,7 +175,9 @@ impl Core {
     /// events as if nothing had been.
     pub fn undo(&mut self) {
         let Some(running) = self.running.take() else { return };
-        running.batch.events.iter().rev().for_each(|event| self.fresh.push_front(event.clone()));
+        // Where it came from: what was to run alone goes before what is fresh.
+        let queue = if running.alone { &mut self.again } else { &mut self.fresh };
+        running.batch.events.iter().rev().for_each(|event| queue.push_front(event.clone()));
     }
 
     /// The instance is spent, though no batch of it failed.
@@ -280,14 +282,15 @@ impl Core {
         out
     }
 
-    /// The batch failed and left no trace. `plugins_fault` is false if its surroundings failed.
-    pub fn failed(&mut self, plugins_fault: bool, now_ms: u64) -> Vec<Output> {
+    /// The batch failed and left no trace.
+    pub fn failed(&mut self, why: BatchFailure, now_ms: u64) -> Vec<Output> {
         self.tick(now_ms);
         let Some(running) = self.running.take() else { return Vec::new() };
         self.awake = false;
         let mut out = vec![Output::DropInstance, Output::Discard(running.id)];
         let events = running.batch.events.iter().cloned();
-        if !plugins_fault {
+        // A part of it may fit, where all of it was too much.
+        if why == BatchFailure::Surroundings || (why == BatchFailure::TooMuch && running.alone) {
             for event in events {
                 match event {
                     Event::Timer { name, durable } => {

@@ -23,6 +23,7 @@ use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
+use crate::quota::{Over, Quota, Quotas};
 use crate::store::{DueMark, Store, StoreError};
 use crate::telemetry;
 
@@ -41,6 +42,8 @@ pub struct Channel {
     pub name: ChannelName,
     /// What it means.
     pub logic: Arc<Logic>,
+    /// Whose account it is on.
+    pub quota: Arc<Quota>,
     pub(super) mailbox: Mailbox,
 }
 
@@ -99,6 +102,10 @@ pub struct Directory {
     /// Like `stop`, for those who ask for every message, and for actors, which are woken.
     stopping: AtomicBool,
     next_request: AtomicU64,
+    /// The accounts of tenants.
+    quotas: Arc<Quotas>,
+    /// When channels of a tenant were last hurried to sleep, in milliseconds since the Unix epoch.
+    hurried_ms: AtomicU64,
     /// Set while awake channels are nearly as many as may be: they sleep sooner then.
     crowded: AtomicBool,
 }
@@ -156,6 +163,9 @@ pub enum LookupError {
         /// The bound.
         channels_max: usize,
     },
+    /// The tenant has as many as it may.
+    #[error(transparent)]
+    Quota(#[from] Over),
     /// The node is going down.
     #[error("the broker is shutting down")]
     Stopping,
@@ -181,14 +191,21 @@ impl Directory {
             task_ended: Notify::new(),
             stopping: AtomicBool::new(false),
             next_request: AtomicU64::new(1),
+            quotas: Quotas::new(limits.connections_per_tenant_max),
+            hurried_ms: AtomicU64::new(0),
             crowded: AtomicBool::new(false),
         })
+    }
+
+    /// The accounts of tenants.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// The channel of this name, known or new. It is not woken by that.
     ///
     /// # Errors
-    /// If there are too many channels, or the node is going down.
+    /// If there are too many channels, on the node or of the tenant, or the node is going down.
     pub fn get(&self, name: &ChannelName, logic: &Arc<Logic>) -> Result<Arc<Channel>, LookupError> {
         if self.is_stopping() {
             return Err(LookupError::Stopping);
@@ -204,7 +221,10 @@ impl Directory {
         if self.channels.load(Ordering::Relaxed) >= self.limits.channels_max {
             return Err(LookupError::TooMany { channels_max: self.limits.channels_max });
         }
-        let channel = Arc::new(Channel { name: name.clone(), logic: Arc::clone(logic), mailbox: Mailbox::default() });
+        let quota = self.quotas.of(name.tenant());
+        quota.add_channel()?;
+        let logic = Arc::clone(logic);
+        let channel = Arc::new(Channel { name: name.clone(), logic, quota, mailbox: Mailbox::default() });
         shard.insert(name.clone(), Arc::clone(&channel));
         self.channels.fetch_add(1, Ordering::Relaxed);
         Ok(channel)
@@ -393,12 +413,21 @@ impl Directory {
     }
 
     /// How long a channel stays awake without events.
-    pub(super) fn idle_ms(&self, logic: &Logic) -> u64 {
+    pub(super) fn idle_ms(&self, channel: &Channel) -> u64 {
         const CROWDED_IDLE_MS: u64 = 500;
-        if self.crowded.load(Ordering::Relaxed) {
-            logic.limits.idle_ms.min(CROWDED_IDLE_MS)
-        } else {
-            logic.limits.idle_ms
+        let idle_ms = channel.logic.limits.idle_ms;
+        let is_crowded = self.crowded.load(Ordering::Relaxed) || channel.quota.is_crowded();
+        if is_crowded { idle_ms.min(CROWDED_IDLE_MS) } else { idle_ms }
+    }
+
+    /// A channel of a tenant waits until one of its others sleeps: those that have nothing to do look whether they should. Not more often
+    /// than twice a second, however many wait.
+    pub(super) fn hurry(&self, quota: &Arc<Quota>) {
+        const EVERY_MS: u64 = 500;
+        let (now_ms, last_ms) = (telemetry::now_ms(), self.hurried_ms.load(Ordering::Relaxed));
+        let is_time = now_ms.saturating_sub(last_ms) >= EVERY_MS;
+        if is_time && self.hurried_ms.compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.wake_actors(|channel| Arc::ptr_eq(&channel.quota, quota));
         }
     }
 
@@ -410,6 +439,7 @@ impl Directory {
         {
             shard.remove(&channel.name);
             self.channels.fetch_sub(1, Ordering::Relaxed);
+            channel.quota.forget_channel();
         }
     }
 
@@ -463,7 +493,8 @@ impl Directory {
     pub async fn drain(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.stop.send_replace(true);
-        self.wake_actors();
+        self.quotas.lift();
+        self.wake_actors(|_| true);
         loop {
             let ended = self.task_ended.notified();
             if self.tasks.load(Ordering::Relaxed) == 0 {
@@ -475,13 +506,13 @@ impl Directory {
 
     /// Lets every awake channel look at what it should run now. Those that sleep do when they wake.
     pub fn tell_of_versions(&self) {
-        self.wake_actors();
+        self.wake_actors(|_| true);
     }
 
-    fn wake_actors(&self) {
+    fn wake_actors(&self, which: impl Fn(&Channel) -> bool) {
         for shard in &self.shards {
             let channels = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            channels.values().for_each(|channel| channel.mailbox.wake_actor());
+            channels.values().filter(|channel| which(channel)).for_each(|channel| channel.mailbox.wake_actor());
         }
     }
 

@@ -7,6 +7,7 @@ mod extension;
 mod farewell;
 pub mod handshake;
 mod inflation;
+mod membership;
 mod rate;
 mod reader;
 mod scan;
@@ -15,13 +16,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::channel::{Arrival, Channel, Directory, Enclosure, Letter, Logic, LookupError, Membership};
+use crate::channel::{Arrival, Channel, Directory, Letter, Logic, LookupError, Membership};
 use crate::connection::clock::Pulse;
 use crate::connection::farewell::linger;
 use crate::connection::rate::Bucket;
@@ -29,7 +30,6 @@ use crate::connection::reader::{Inbound, Reader};
 use crate::fanout::Recipient;
 use crate::limits::LAST_WORD_MS_MAX;
 use crate::outbox::{Outbox, PerMinute, Progress};
-use crate::plugin::Routing;
 use crate::protocol::close::Close;
 use crate::protocol::deflate::Compression;
 use crate::protocol::event::{Event, LeaveReason, MemberId};
@@ -37,6 +37,7 @@ use crate::protocol::frame::{Delivery, Payload, encode_payload};
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::{Refusal, RefusalCode};
+use crate::quota::{Hold, Quota};
 use crate::telemetry::{hot, now_ms};
 
 pub use crate::connection::clock::{Clock, ConnectionStatus};
@@ -155,6 +156,9 @@ struct Connection {
     excess: PerMinute,
     /// The node goes down: nothing more is read.
     paused: bool,
+    quota: Arc<Quota>,
+    /// The tenant brought too much: until then, nothing more is read.
+    hold: Option<Hold>,
 }
 
 struct Joined {
@@ -175,8 +179,11 @@ impl Connection {
         if endpoint.evict {
             endpoint.logic.census.seat(&identity, arrival, &outbox, limits.connections_per_user_max);
         }
+        let quota = hub.directory.quotas().of(identity.tenant());
         let mut connection = Self {
             hub: Arc::clone(hub),
+            quota,
+            hold: None,
             id,
             identity,
             pulse,
@@ -213,10 +220,7 @@ impl Connection {
                     self.joined.reserve_exact(1);
                     self.joined.push(Joined { channel, membership: Membership::begin() });
                 }
-                Err(error) => {
-                    tracing::warn!(channel = %name, %error, "a connection could not join its channel");
-                    self.outbox.close(Close::INTERNAL);
-                }
+                Err(error) => self.cannot_have(&error),
             }
         }
     }
@@ -252,12 +256,14 @@ impl Connection {
                 self.inbox = VecDeque::new(); // Gives the memory of a burst back.
             }
             let (outbox, paused, has_left) = (&self.outbox, self.paused, self.reader.has_left());
+            let hold = &mut self.hold;
             let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 // Nothing of the client counts any more; what it is still owed has a time of its own.
                 Progress::Done | Progress::Closing => Poll::Ready(Next::End),
                 Progress::Dismissed(close) => Poll::Ready(Next::Dismissed(close)),
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
                 Progress::Shed => Poll::Ready(Next::Tell),
+                Progress::Idle | Progress::Blocked if is_held(hold, cx) => Poll::Pending,
                 Progress::Idle | Progress::Blocked if has_left => Poll::Ready(Next::Read),
                 Progress::Idle | Progress::Blocked => {
                     outbox.stream().poll_read_ready(cx).map(|ready| if ready.is_ok() { Next::Read } else { Next::End })
@@ -303,6 +309,9 @@ impl Connection {
             if !replies.is_empty() {
                 self.outbox.send(replies, Delivery::HIGH);
             }
+            let is_message = |inbound: &&Inbound| matches!(inbound, Inbound::Message(_));
+            let hold = self.quota.receive(messages.iter().filter(is_message).count(), bytes.len(), now);
+            self.hold = hold.or(self.hold.take());
             for inbound in messages.drain(..) {
                 let rest = self.take_at_once(inbound, now);
                 self.inbox.extend(rest);
@@ -367,104 +376,6 @@ impl Connection {
         }
     }
 
-    /// Asks the plugin where a message goes.
-    async fn route(&mut self, payload: Payload) {
-        let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
-        match assigned.version.router.route(&self.identity, now_ms(), &payload).await {
-            Ok(Routing::Deliver(name)) => {
-                if let Some(position) = self.joined_position(&name) {
-                    self.deliver_to(position, payload).await;
-                } else {
-                    let why = Refusal::new(RefusalCode::NotJoined, "subscribe to the channel first");
-                    self.refuse(&payload, &why).await;
-                }
-            }
-            Ok(Routing::Join(name)) => self.join(&name, payload).await,
-            Ok(Routing::Leave(name)) => self.leave(&name, payload).await,
-            Ok(Routing::Reply(reply)) => self.outbox.send(encode_payload(&reply), Delivery::HIGH),
-            Ok(Routing::Ignore) => {}
-            Ok(Routing::Refuse(why)) => self.refuse(&payload, &why).await,
-            Err(fault) => {
-                assigned.deployed.tally.fault(&fault);
-                tracing::warn!(plugin = assigned.version.plugin.name(), %fault, "plugin fault in route");
-                let why = Refusal::new(RefusalCode::Fault, "the plugin failed on this message");
-                self.refuse(&payload, &why).await;
-            }
-        }
-    }
-
-    async fn deliver_to(&mut self, position: usize, payload: Payload) {
-        let Some(joined) = self.joined.get_mut(position).filter(|joined| joined.membership.is_active()) else {
-            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
-            return self.refuse(&payload, &why).await;
-        };
-        let letter = Directory::message_letter(self.id, &self.identity, payload);
-        let posted = post(&self.hub, &self.pulse, &mut joined.channel, letter).await;
-        self.note(&posted);
-    }
-
-    /// A node that goes down takes no messages. What came before is still finished, so the connection is only not read any
-    /// more; it is closed when that is done.
-    fn note(&mut self, posted: &Result<(), LookupError>) {
-        match posted {
-            Ok(()) => {}
-            Err(LookupError::Stopping) => self.paused = true,
-            Err(LookupError::NotServed | LookupError::TooMany { .. }) => self.outbox.close(Close::INTERNAL),
-        }
-    }
-
-    async fn join(&mut self, name: &str, frame: Payload) {
-        let logic = &self.endpoint.logic;
-        let channels_max = logic.limits.channels_per_connection_max;
-        let known = self.joined_position(name);
-        if known.is_none() {
-            self.joined.retain(|joined| joined.membership.is_active());
-            if self.joined.len() >= channels_max {
-                let why = format!("a connection may join {channels_max} channels (channels_per_connection_max)");
-                return self.refuse(&frame, &Refusal::new(RefusalCode::TooLarge, why)).await;
-            }
-        }
-        let channel = match ChannelName::new(self.identity.tenant(), name) {
-            Ok(channel) if logic.serves(name) => self.hub.directory.get(&channel, logic),
-            Ok(_) => {
-                return self.refuse(&frame, &Refusal::new(RefusalCode::NotFound, "there is no such channel")).await;
-            }
-            Err(error) => return self.refuse(&frame, &Refusal::new(RefusalCode::BadRequest, error.to_string())).await,
-        };
-        let mut channel = match channel {
-            Ok(channel) => channel,
-            Err(error) => return self.refuse(&frame, &Refusal::new(RefusalCode::Unavailable, error.to_string())).await,
-        };
-        let membership = known.map_or_else(Membership::begin, |position| self.joined[position].membership.clone());
-        let letter = Directory::join_letter(self.recipient(), membership.clone(), Some(frame));
-        let posted = post(&self.hub, &self.pulse, &mut channel, letter).await;
-        self.note(&posted);
-        match known {
-            Some(position) => self.joined[position].channel = channel,
-            None => self.joined.push(Joined { channel, membership }),
-        }
-    }
-
-    async fn leave(&mut self, name: &str, frame: Payload) {
-        let Some(position) = self.joined_position(name) else {
-            let why = Refusal::new(RefusalCode::NotJoined, "not a member of the channel");
-            return self.refuse(&frame, &why).await;
-        };
-        let mut joined = self.joined.swap_remove(position);
-        let letter = self.leave_letter(LeaveReason::Asked, Some(frame));
-        let posted = post(&self.hub, &self.pulse, &mut joined.channel, letter).await;
-        self.note(&posted);
-    }
-
-    fn leave_letter(&self, why: LeaveReason, frame: Option<Payload>) -> Letter {
-        let event = Event::Leave { member: self.id, identity: self.identity.clone(), why, frame };
-        Letter { event, enclosure: Enclosure::None }
-    }
-
-    fn joined_position(&self, name: &str) -> Option<usize> {
-        self.joined.iter().position(|joined| joined.channel.name.name() == name && joined.membership.is_active())
-    }
-
     /// Tells the client, in the plugin's words, that its message had no effect.
     async fn refuse(&self, frame: &Payload, why: &Refusal) {
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
@@ -475,7 +386,8 @@ impl Connection {
 
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
         let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
-        match assigned.version.router.refused(&self.identity, now_ms(), frame, why).await {
+        let router = &assigned.version.router;
+        match router.refused_for(Some(&self.quota), &self.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => self.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => {
@@ -525,6 +437,14 @@ impl Drop for Connection {
         }
         self.endpoint.logic.census.disconnect(&self.identity, Some(&self.outbox));
     }
+}
+
+/// Whether the connection may not be read now.
+fn is_held(hold: &mut Option<Hold>, cx: &mut Context<'_>) -> bool {
+    if hold.as_mut().is_some_and(|hold| hold.as_mut().poll(cx).is_ready()) {
+        *hold = None;
+    }
+    hold.is_some()
 }
 
 /// Puts a letter into a mailbox; while it is full, what waits for the client is still written.

@@ -51,8 +51,10 @@ impl Plan {
         self.burst.order.is_empty()
     }
 
-    /// Sends. Channels of more than one chunk of members are sent in parallel; all is handed over when this returns.
-    pub async fn send(self) {
+    /// Sends. Channels of more than one chunk of members are sent in parallel; all is handed over when this returns. Says how many bytes
+    /// that were, for all members together.
+    pub async fn send(self) -> u64 {
+        let mut sent = 0;
         if let Some(compression) = self.selections.iter().find_map(|(outbox, _)| outbox.compression()) {
             let compressed = self.selections.iter().filter(|(outbox, _)| outbox.compression().is_some());
             self.burst.deflate_private(compression, compressed.flat_map(|(_, slices)| slices));
@@ -61,11 +63,12 @@ impl Plan {
             outbox.send_slices(&self.burst, slices);
             let parts = || slices.iter().map(|slice| self.burst.frames(slice));
             hot::FRAMES_OUT.increment(parts().map(|(_, range)| u64::from(range.end - range.start)).sum());
-            hot::BYTES_OUT.increment(parts().map(|(frames, range)| frames.bytes(&range).len() as u64).sum());
+            sent += parts().map(|(frames, range)| frames.bytes(&range).len() as u64).sum::<u64>();
         }
         let members = self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>().saturating_sub(self.skip.len()) as u64;
         hot::FRAMES_OUT.increment(members * u64::from(self.burst.shared.len()));
-        hot::BYTES_OUT.increment(members * self.burst.shared.wire.len() as u64);
+        sent += members * self.burst.shared.wire.len() as u64;
+        hot::BYTES_OUT.increment(sent);
         let mut chunks = self.chunks.into_iter().zip(0_u32..);
         let first = chunks.next();
         let mut tasks = Vec::new();
@@ -82,6 +85,7 @@ impl Plan {
                 tracing::error!("a fan-out task failed");
             }
         }
+        sent
     }
 }
 

@@ -39,6 +39,8 @@ closes! {
     INTERNAL = 1011, "internal error";
     /// The broker is shutting down.
     RESTART = 1012, "shutting down, reconnect";
+    /// The tenant is at a limit of its own.
+    QUOTA = 1013, "the tenant has as much as it may, try again later";
     /// The token expired.
     EXPIRED = 4401, "token expired";
     /// The reader is too slow.

@@ -108,7 +108,7 @@ impl Slot {
 }
 
 /// While this is pending, a connection is not to be read.
-pub type Hold = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Hold = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl Quotas {
     /// No tenants yet. Each may have so many connections, unless its own limit says otherwise.

@@ -93,13 +93,17 @@ impl Quota {
     /// # Errors
     /// If there is not so much.
     pub fn make_room(self: &Arc<Self>, more: Kept) -> Result<Room, Over> {
+        self.try_room(more).inspect_err(|over| self.count_refusal(over.limit))
+    }
+
+    /// The same for a first guess, which nobody is refused for.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn try_room(self: &Arc<Self>, more: Kept) -> Result<Room, Over> {
         let (state, log) = (&self.storage.state.with_coming, &self.storage.log.with_coming);
         let add = |level: &Level, more: u64| if more == 0 { Ok(()) } else { level.try_add(more, u64::MAX) };
-        add(state, more.state).and_then(|()| add(log, more.log).inspect_err(|_| state.sub(more.state))).inspect_err(
-            |over| {
-                self.count_refusal(over.limit);
-            },
-        )?;
+        add(state, more.state).and_then(|()| add(log, more.log).inspect_err(|_| state.sub(more.state)))?;
         Ok(Room { quota: Arc::clone(self), more })
     }
 

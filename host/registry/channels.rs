@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::protocol::name::ChannelName;
+use crate::quota::Kept;
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::Change;
 
@@ -14,6 +15,7 @@ impl Registry {
     /// # Errors
     /// If there is no such channel.
     pub async fn reset_channel(&self, who: &Actor, channel: &ChannelName) -> Result<(), RegistryError> {
+        let kept = self.catalog().channel(channel).await?;
         let audit = who.did("channel.reset", channel.tenant(), channel.name(), &json!({}));
         let reset = vec![Change::ResetChannel { channel: channel.clone() }];
         if self.catalog().change(reset, Some(audit)).await?.is_none() {
@@ -21,6 +23,10 @@ impl Registry {
         }
         // What nobody reads any more goes piece by piece, so that no other channel's commit waits for it.
         while self.catalog().change(vec![Change::SweepLog { channel: channel.clone() }], None).await?.is_some() {}
+        if let (Some(directory), Some(kept)) = (self.directory.get(), kept) {
+            let before = Kept { state: kept.state_bytes, log: kept.log_bytes };
+            directory.quotas().of(channel.tenant()).keeps(before, Kept::default());
+        }
         Ok(())
     }
 

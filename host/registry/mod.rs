@@ -100,7 +100,12 @@ pub struct Registry {
     loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
     /// Held while deployments change, so that they do one after another.
     deploying: tokio::sync::Mutex<()>,
+    /// The same for limits of tenants.
+    limiting: tokio::sync::Mutex<()>,
 }
+
+/// The time in which a tenant's uploads are counted, in milliseconds.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 impl Registry {
     /// A registry over a store, with its components below the data folder.
@@ -127,6 +132,7 @@ impl Registry {
             directory: OnceLock::new(),
             loaded: Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
+            limiting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -185,8 +191,13 @@ impl Registry {
     fn apply(&self) {
         self.mounts.plan();
         let in_use: Vec<Digest> = self.mounts.in_use();
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).retain(|digest, _| in_use.contains(digest));
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|digest, _| in_use.contains(digest));
         if let Some(directory) = self.directory.get() {
+            for (digest, plugin) in loaded.iter() {
+                directory.quotas().list(plugin.name(), digest.0, plugin.effort());
+            }
+            drop(loaded);
             directory.tell_of_versions();
         }
     }

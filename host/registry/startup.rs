@@ -230,6 +230,7 @@ impl Registry {
                 self.deploy(&Actor::new(CONFIGURATION), deploy).await?;
             }
         }
+        self.open_accounts(directory.quotas()).await?;
         // Whoever set it before is this very call.
         drop(self.directory.set(directory));
         self.apply();

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::limits::CATALOG_ROWS_MAX;
 use crate::protocol::capability::Capability;
 use crate::protocol::name::check_part;
+use crate::quota::{Kept, Quotas, TenantLimits};
 use crate::registry::signature::TrustedKey;
 use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::{Change, Tenant};
+use crate::store::catalog::{Change, Cursor, Tenant, TenantKept};
 use crate::telemetry::wall_ms;
 
 /// Most public keys a tenant may trust.
@@ -61,18 +63,21 @@ pub struct Terms {
     pub grants: BTreeSet<Capability>,
     /// Whose signatures count.
     pub trusted: Vec<TrustedKey>,
+    /// How many within 24 hours.
+    pub uploads_max: Option<u64>,
 }
 
 impl Terms {
     /// Of a tenant nobody said anything about: an operator looks at each version, and it may keep state and write log lines.
     fn of_stranger() -> Self {
         let grants = BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging]);
-        Self { policy: Policy::Review, grants, trusted: Vec::new() }
+        Self { policy: Policy::Review, grants, trusted: Vec::new(), uploads_max: None }
     }
 
     /// Of the platform itself.
     fn of_platform() -> Self {
-        Self { policy: Policy::Review, grants: Capability::ALL.into_iter().collect(), trusted: Vec::new() }
+        let grants = Capability::ALL.into_iter().collect();
+        Self { policy: Policy::Review, grants, trusted: Vec::new(), uploads_max: None }
     }
 
     fn read(row: &Tenant) -> Result<Self, RegistryError> {
@@ -80,8 +85,13 @@ impl Terms {
             policy: Policy::parse(&row.policy)?,
             grants: row.grants.iter().map(|name| capability(name)).collect::<Result<_, _>>()?,
             trusted: row.trusted_keys.iter().map(|key| trusted(key)).collect::<Result<_, _>>()?,
+            uploads_max: limits(row)?.uploads_per_day,
         })
     }
+}
+
+fn limits(row: &Tenant) -> Result<TenantLimits, RegistryError> {
+    TenantLimits::parse(&row.limits).map_err(|e| RegistryError::Invalid(format!("limits: {e}")))
 }
 
 fn capability(name: &str) -> Result<Capability, RegistryError> {
@@ -111,7 +121,49 @@ impl Registry {
         }
     }
 
-    /// Adds a tenant, or changes it. `limits` were judged by whoever keeps to them.
+    /// Opens the accounts of all tenants: their limits, and what they keep.
+    pub(super) async fn open_accounts(&self, quotas: &Quotas) -> Result<(), RegistryError> {
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = self.catalog().tenants(after.as_ref(), CATALOG_ROWS_MAX).await?;
+            for row in page.rows {
+                match limits(&row) {
+                    Ok(limits) => quotas.set(&row.name, limits),
+                    Err(error) => {
+                        tracing::error!(tenant = row.name, %error, "the tenant has no limits until `hotbay tenant set` says which");
+                    }
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut last = String::new();
+        loop {
+            let page = self.catalog().kept(&last, CATALOG_ROWS_MAX).await?;
+            for TenantKept { tenant, state_bytes, log_bytes } in &page {
+                quotas.of(tenant).keeps_at_start(Kept { state: *state_bytes, log: *log_bytes });
+            }
+            match page.into_iter().last() {
+                Some(row) => last = row.tenant,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets a tenant's limits take hold, as they are written down now. One after another, so that the last one stays.
+    async fn apply_limits(&self, tenant: &str) -> Result<(), RegistryError> {
+        let Some(directory) = self.directory.get() else { return Ok(()) };
+        let _turn = self.limiting.lock().await;
+        match self.catalog().tenant(tenant).await? {
+            Some(row) => directory.quotas().set(tenant, limits(&row)?),
+            None => directory.quotas().unset(tenant),
+        }
+        Ok(())
+    }
+
+    /// Adds a tenant, or changes it. Its limits hold at once.
     ///
     /// # Errors
     /// If what is said of it makes no sense.
@@ -128,6 +180,7 @@ impl Registry {
         });
         let audit = who.did("tenant.put", &row.name, row.name.clone(), &detail);
         self.catalog().change(vec![Change::PutTenant(row.clone())], Some(audit)).await?;
+        self.apply_limits(&row.name).await?;
         Ok(self.catalog().tenant(&row.name).await?.unwrap_or(row))
     }
 
@@ -139,7 +192,7 @@ impl Registry {
         let audit = who.did("tenant.deleted", name, name, &json!({}));
         let change = Change::DeleteTenant { name: name.to_owned() };
         match self.catalog().change(vec![change], Some(audit)).await? {
-            Some(_) => Ok(()),
+            Some(_) => self.apply_limits(name).await,
             None => Err(RegistryError::NotFound { what: format!("tenant {name:?}") }),
         }
     }

@@ -9,13 +9,14 @@ use tokio::io::AsyncWriteExt;
 use crate::limits::VETTING_QUEUE_MAX;
 use crate::plugin::PluginError;
 use crate::plugin::compile::Digest;
+use crate::quota::{Limit, Over};
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::mounts::Active;
 use crate::registry::queue::SIGNATURE;
 use crate::registry::signature;
 use crate::registry::tenants::{Policy, Terms};
-use crate::registry::{Actor, Registry, RegistryError};
+use crate::registry::{Actor, DAY_MS, Registry, RegistryError};
 use crate::store::catalog::{
     self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status, Verdict, Vetting, VettingStep,
 };
@@ -119,7 +120,11 @@ impl Registry {
             let why = format!("{VETTING_QUEUE_MAX} versions wait to be vetted; try again later");
             return Err(RegistryError::TooMuch(why));
         };
-        let changes = vec![
+        let since_ms = row.uploaded_ms.saturating_sub(DAY_MS);
+        let few =
+            terms.uploads_max.map(|count| Change::RequireUploadsBelow { tenant: row.tenant.clone(), since_ms, count });
+        let mut changes = Vec::from_iter(few);
+        changes.extend([
             Change::InsertVersion(row.clone()),
             Change::PutVetting(Vetting {
                 tenant: row.tenant.clone(),
@@ -129,20 +134,25 @@ impl Registry {
                 started_ms: row.uploaded_ms,
                 ended_ms: None,
             }),
-        ];
+        ]);
         if self.catalog().change(changes, Some(audit)).await?.is_none() {
-            return Err(self.why_not_added(&row).await?);
+            return Err(self.why_not_added(&row, &terms).await?);
         }
         turn.send((tenant.to_owned(), digest));
         Ok(row)
     }
 
-    async fn why_not_added(&self, row: &catalog::Version) -> Result<RegistryError, RegistryError> {
+    async fn why_not_added(&self, row: &catalog::Version, terms: &Terms) -> Result<RegistryError, RegistryError> {
         if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
             return Ok(RegistryError::Conflict(format!(
                 "this component is there already, as {}@{}, and is {}",
                 known.name, known.version, known.status
             )));
+        }
+        if let Some(max) = terms.uploads_max
+            && self.catalog().count_uploads_since(&row.tenant, row.uploaded_ms.saturating_sub(DAY_MS)).await? >= max
+        {
+            return Ok(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
         }
         Ok(RegistryError::Conflict(format!(
             "there is a {}@{} with another component already; a version never changes: raise `version` in plugin.toml",

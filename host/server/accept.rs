@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::limits::{HTTP_HEADER_BYTES_MAX, NodeLimits};
+use crate::quota::Slot;
 use crate::telemetry::{self, now_ms};
 
 /// The other end of a request's socket: a client, or the last proxy before it.
@@ -82,7 +83,7 @@ pub async fn serve(
     }
 }
 
-/// Counts sockets by address and connections by tenant.
+/// Counts sockets by address.
 #[derive(Default)]
 pub struct Census {
     counts: Mutex<Counts>,
@@ -92,7 +93,6 @@ pub struct Census {
 struct Counts {
     sockets: usize,
     addresses: HashMap<IpAddr, usize>,
-    tenants: HashMap<Box<str>, usize>,
 }
 
 impl Census {
@@ -117,39 +117,27 @@ impl Census {
         Some(Socket { stream, slot })
     }
 
-    /// Counts a connection of a tenant, if it may have one more.
-    pub(super) fn enter(self: &Arc<Self>, tenant: &str, connections_max: usize) -> Option<TenantSlot> {
-        let mut counts = self.lock();
-        let count = counts.tenants.entry(tenant.into()).or_default();
-        if *count >= connections_max {
-            return None;
-        }
-        *count += 1;
-        metrics::gauge!("hotbay_connections").increment(1.0);
-        Some(TenantSlot { census: Arc::clone(self), tenant: tenant.into(), since_ms: now_ms() })
-    }
-
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A tenant's connection, counted until this is dropped.
-pub(super) struct TenantSlot {
-    census: Arc<Census>,
-    tenant: Box<str>,
+/// A connection, counted until this is dropped.
+pub(super) struct ConnectionSlot {
+    /// On its tenant's account.
+    _tenant: Slot,
     since_ms: u64,
 }
 
-impl Drop for TenantSlot {
+impl ConnectionSlot {
+    pub(super) fn new(tenant: Slot) -> Self {
+        metrics::gauge!("hotbay_connections").increment(1.0);
+        Self { _tenant: tenant, since_ms: now_ms() }
+    }
+}
+
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut counts = self.census.lock();
-        if let Some(count) = counts.tenants.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                counts.tenants.remove(&self.tenant);
-            }
-        }
         metrics::gauge!("hotbay_connections").decrement(1.0);
         let lasted_ms = now_ms().saturating_sub(self.since_ms);
         metrics::histogram!("hotbay_connection_seconds").record(lasted_ms as f64 / 1_000.0);

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::datasource::Datasource;
-use crate::server::Site;
 use crate::server::respond::json_response;
+use crate::server::{Site, admin};
 use crate::telemetry;
 
 /// A store that takes longer to answer is not ready.
@@ -85,10 +85,18 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
     json_response(code, &body)
 }
 
-/// Prometheus text format 0.0.4.
-pub(super) async fn metrics(State(site): State<Arc<Site>>) -> Response<Body> {
+/// Prometheus text format 0.0.4. What tenants and plugins use is told to operators alone: their names are in it.
+pub(super) async fn metrics(State(site): State<Arc<Site>>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
     metrics_process::Collector::default().collect();
-    let mut response = Response::new(Body::from(site.metrics.render()));
+    let mut text = site.metrics.render();
+    if parts.headers.contains_key(header::AUTHORIZATION) {
+        if let Err(refusal) = admin::must_be_operator(&site, &parts).await {
+            return refusal;
+        }
+        text.push_str(&site.hub.directory.quotas().expose());
+    }
+    let mut response = Response::new(Body::from(text));
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, format);
     response

@@ -128,15 +128,18 @@ async fn request_event(site: &Site, found: &Match<'_>, parts: &Parts, body: Body
     let key = caller.text();
     if !found.mount.may_ask(&caller, identity.as_ref()) {
         let message = "too many requests (rate_per_connection, rate_per_user): slow down";
-        let mut response = found.refusal(StatusCode::TOO_MANY_REQUESTS, message);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        return response;
+        return respond::later(found.refusal(StatusCode::TOO_MANY_REQUESTS, message), Duration::from_secs(1));
+    }
+    let quota = site.hub.directory.quotas().of(name.tenant());
+    if let Err((over, wait)) = quota.admit(now_ms()) {
+        return respond::later(found.refusal(StatusCode::TOO_MANY_REQUESTS, &over.to_string()), wait);
     }
     let limits = &found.mount.config.limits;
     let (body, room) = match site.bodies.read(&key, &parts.method, body, &Bounds::of(limits)).await {
         Ok(read) => read,
         Err((status, message)) => return found.refusal(status, &message),
     };
+    quota.receive_body(body.len(), now_ms());
     let mut waits = found.mount.waiting.begin(&key);
     if !waits.grow(1) {
         let message = "too many requests wait for answers (requests_waiting_max); try again";

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::channel::{LookupError, Publication, PublishError, Reply};
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
+use crate::quota::Quota;
 use crate::server::Site;
 use crate::server::accept::Peer;
 use crate::server::body::Bounds;
 use crate::server::keys::{KeyError, bearer};
-use crate::server::respond::{json_response, refusal};
+use crate::server::respond::{json_response, later, refusal};
 use crate::store::ApiKey;
-use crate::telemetry;
+use crate::telemetry::{self, now_ms};
 
 /// Publishes the body: text if it is JSON or text, else binary. Answers when it is committed, with the position of its commit.
 pub(super) async fn publish(
@@ -36,7 +37,11 @@ pub(super) async fn publish(
         Ok(key) => key,
         Err(response) => return refuse(response),
     };
-    match try_publish(&site, key, &channel, &parts.headers, body).await {
+    let quota = site.hub.directory.quotas().of(&key.tenant);
+    if let Err((over, wait)) = quota.admit(now_ms()) {
+        return refuse(later(refusal(StatusCode::TOO_MANY_REQUESTS, &over.to_string()), wait));
+    }
+    match try_publish(&site, (key, &quota), &channel, &parts.headers, body).await {
         Ok((epoch, seq)) => {
             let body = json!({ "success": true, "channel": channel, "epoch": epoch, "seq": seq });
             json_response(StatusCode::OK, &body)
@@ -56,10 +61,7 @@ async fn authenticate(site: &Site, parts: &Parts) -> Result<ApiKey, Response<Bod
         KeyError::Unknown => refusal(StatusCode::UNAUTHORIZED, "the API key is not known or was revoked"),
         KeyError::TooOften { wait } => {
             let message = "too many API keys from this address were not known; try again later";
-            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, message);
-            let wait_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
-            response
+            later(refusal(StatusCode::TOO_MANY_REQUESTS, message), wait)
         }
         KeyError::Store(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     })
@@ -67,7 +69,7 @@ async fn authenticate(site: &Site, parts: &Parts) -> Result<ApiKey, Response<Bod
 
 async fn try_publish(
     site: &Arc<Site>,
-    key: ApiKey,
+    (key, quota): (ApiKey, &Quota),
     channel: &str,
     headers: &HeaderMap,
     body: Body,
@@ -78,6 +80,7 @@ async fn try_publish(
     let logic = site.hub.directory.logic_of(channel).map_err(|error| lookup(&error))?;
     let caller = format!("{}/key {}", key.tenant, key.name);
     let (body, room) = site.bodies.read(&caller, &Method::POST, body, &Bounds::of(&logic.limits)).await?;
+    quota.receive_body(body.len(), now_ms());
     let binary = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     let payload = match std::str::from_utf8(&body) {
         Ok(_) if !binary => Payload::Text(body),
@@ -111,7 +114,7 @@ async fn try_publish(
 fn lookup(error: &LookupError) -> (StatusCode, String) {
     let status = match error {
         LookupError::NotServed => StatusCode::NOT_FOUND,
-        LookupError::TooMany { .. } | LookupError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        LookupError::TooMany { .. } | LookupError::Quota(_) | LookupError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, error.to_string())
 }

@@ -1,5 +1,7 @@
 //! Answers of the broker's own endpoints.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
@@ -18,6 +20,13 @@ pub(super) fn json_response(status: StatusCode, body: &serde_json::Value) -> Res
 pub(super) fn refusal(status: StatusCode, message: &str) -> Response<Body> {
     let mut response = json_response(status, &json!({ "success": false, "error": message }));
     mark(&mut response, status);
+    response
+}
+
+/// A refusal with the time after which it may be tried again.
+pub(super) fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
+    let wait_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
     response
 }
 

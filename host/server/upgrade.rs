@@ -14,12 +14,13 @@ use crate::channel::Arrival;
 use crate::config::{OnExcess, RefusalStyle};
 use crate::connection::handshake::{self, HandshakeError};
 use crate::connection::{self, Opened};
+use crate::protocol::close::Close;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::protocol::template::TemplateError;
 use crate::server::MountPoint;
 use crate::server::Site;
-use crate::server::accept::{Socket, SocketSlot, TenantSlot};
+use crate::server::accept::{ConnectionSlot, Socket, SocketSlot};
 use crate::server::doors::Match;
 use crate::telemetry::{self, wall_ms};
 
@@ -42,7 +43,10 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         .and_then(|identity| stated(&identity).map(|()| identity));
     let identity = match identity {
         Ok(identity) => found.entered_by(&identity),
-        Err(error) => return refuse(mount, found.auth_refusal(&error), accepted, on_upgrade, error.to_string()),
+        Err(error) => {
+            let why = (1008, error.to_string());
+            return refuse(mount, found.auth_refusal(&error), accepted, on_upgrade, why);
+        }
     };
     let channel = mount.config.channel.as_ref().map(|template| found.channel(template, Some(&identity))).transpose();
     let quiet: Result<Vec<_>, TemplateError> =
@@ -51,11 +55,15 @@ pub(super) fn upgrade(site: &Arc<Site>, found: &Match<'_>, parts: &Parts) -> Res
         (Ok(channel), Ok(quiet)) => (channel, quiet),
         (Err(error), _) | (_, Err(error)) => {
             let response = found.channel_refusal(&error);
-            return refuse(mount, response, accepted, on_upgrade, error.to_string());
+            return refuse(mount, response, accepted, on_upgrade, (1008, error.to_string()));
         }
     };
-    let Some(slot) = site.census.enter(identity.tenant(), site.limits.connections_per_tenant_max) else {
-        return found.refusal(StatusCode::SERVICE_UNAVAILABLE, "the tenant has as many connections as it may");
+    let slot = match site.hub.directory.quotas().of(identity.tenant()).connect() {
+        Ok(slot) => ConnectionSlot::new(slot),
+        Err(over) => {
+            let response = found.refusal(StatusCode::TOO_MANY_REQUESTS, &over.to_string());
+            return refuse(mount, response, accepted, on_upgrade, (Close::QUOTA.code, Close::QUOTA.reason.to_owned()));
+        }
     };
     let logic = &mount.endpoint.logic;
     let user_max = match mount.config.on_excess {
@@ -90,7 +98,7 @@ struct Opening {
     arrival: Arrival,
     channel: Option<ChannelName>,
     quiet: Vec<ChannelName>,
-    slot: TenantSlot,
+    slot: ConnectionSlot,
 }
 
 impl Opening {
@@ -114,14 +122,14 @@ fn refuse(
     response: Response<Body>,
     accepted: Response<Body>,
     on_upgrade: OnUpgrade,
-    reason: String,
+    (code, reason): (u16, String),
 ) -> Response<Body> {
     match mount.config.refusal {
         RefusalStyle::Http => response,
         RefusalStyle::Close => {
             telemetry::spawn("refusal", async move {
                 if let Some((stream, slot, _)) = raw(on_upgrade).await {
-                    connection::refuse(stream, 1008, &reason).await;
+                    connection::refuse(stream, code, &reason).await;
                     drop(slot);
                 }
             });

@@ -17,6 +17,7 @@ mod handshake;
 mod lifetime;
 mod operation;
 mod plugin_check;
+mod quotas;
 mod raw;
 mod requests;
 mod slow_readers;

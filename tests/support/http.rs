@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// An answer.
+#[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::channel::actor::Actor;
 use crate::channel::actor::lifecycle::Live;
-use crate::channel::core::BatchId;
+use crate::channel::core::{BatchFailure, BatchId};
 use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
+use crate::channel::view::View;
 use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
 use crate::plugin::{Channel as _, Effects, Fault, Recorder, account};
@@ -16,6 +17,7 @@ use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, So
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::Refusal;
+use crate::quota::{Kept, Quota, Room};
 use crate::store::{Answer, Commit, LogEntry, Writes};
 use crate::telemetry::{hot, now_ms};
 
@@ -35,6 +37,8 @@ pub(super) struct Prepared {
     position: (u64, u64),
     /// Its number on the tape.
     taped: Option<u64>,
+    /// Room for what it adds, until its commit told what there is.
+    room: Option<Room>,
 }
 
 impl Actor {
@@ -48,7 +52,7 @@ impl Actor {
         }
         let changes = self.change_members(&batch);
         let (Some(claim), Some(live)) = (&self.claim, self.instance.take()) else {
-            let out = self.core.failed(false, now_ms());
+            let out = self.core.failed(BatchFailure::Surroundings, now_ms());
             return self.carry_out(out).await;
         };
         let Live { instance, permit, serving, seed, is_taped } = live;
@@ -72,8 +76,20 @@ impl Actor {
                 _ => Err(Fault::refused(format!("more than {TIMERS_MAX} timers"))),
             }
         });
+        let room = match &result {
+            Ok(effects) => {
+                let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
+                make_room(&Arc::clone(&self.channel.quota), view, effects).await
+            }
+            Err(_) => Ok(None),
+        };
+        let (result, room) = match room {
+            Ok(room) => (result, room),
+            Err(fault) => (Err(fault), None),
+        };
         let out = match result {
             Ok(effects) => {
+                self.over = None;
                 self.stay_swapped();
                 let timers: Vec<_> = effects
                     .timers
@@ -82,6 +98,7 @@ impl Actor {
                     .collect();
                 let mut prepared = self.prepare(batch, effects, changes);
                 prepared.taped = taped.flatten();
+                prepared.room = room;
                 let wrote = prepared.commit.is_some();
                 self.prepared.push((id, prepared));
                 self.core.ran(wrote, timers)
@@ -98,7 +115,15 @@ impl Actor {
                 if fault.is_plugins() && self.leave_trial() {
                     return;
                 }
-                self.core.failed(fault.is_plugins(), now_ms())
+                let why = match &fault {
+                    Fault::Quota { over } => {
+                        self.over = Some(over.clone());
+                        BatchFailure::TooMuch
+                    }
+                    fault if fault.is_plugins() => BatchFailure::Plugin,
+                    _ => BatchFailure::Surroundings,
+                };
+                self.core.failed(why, now_ms())
             }
         };
         self.carry_out(out).await;
@@ -218,6 +243,7 @@ impl Actor {
             responses: effects.responses,
             position,
             taped: None,
+            room: None,
         }
     }
 
@@ -299,7 +325,7 @@ impl Actor {
             drop(self.take_prepared(id));
         }
         if !plan.is_empty() {
-            plan.send().await;
+            self.channel.quota.count_sent(plan.send().await);
         }
         // Found now: a rejected join ends a membership.
         let closing: Vec<_> = closes
@@ -369,6 +395,29 @@ impl Actor {
         let event = Event::Publish { source, payload, request: None, idempotency_key: None, hops: hops + 1 };
         self.courier.send(&self.directory, &self.channel.logic, to, event);
     }
+}
+
+/// Takes room for what a batch adds to what its tenant keeps, if that has a limit. What is replaced is looked up only where all of it
+/// together would be too much.
+async fn make_room(quota: &Arc<Quota>, view: Option<Arc<View>>, effects: &Effects) -> Result<Option<Room>, Fault> {
+    let Some(view) = view.filter(|_| quota.limits_storage()) else { return Ok(None) };
+    let bytes = |key: &str, value: Option<&Bytes>| value.map_or(0, |value| (key.len() + value.len()) as u64);
+    let state = effects.state.iter().map(|(key, value)| bytes(key, value.as_ref())).sum();
+    let appended = effects.appends.iter().map(|data| data.len() as u64).sum::<u64>();
+    let log = appended + effects.replaces.values().map(|data| data.len() as u64).sum::<u64>();
+    if let Ok(room) = quota.try_room(Kept { state, log }) {
+        return Ok(Some(room));
+    }
+    let mut before = Kept::default();
+    for key in effects.state.keys() {
+        before.state += bytes(key, view.get(key).await?.as_ref());
+    }
+    for offset in effects.replaces.keys() {
+        let entries = view.read_log(*offset, offset + 1, 1).await?;
+        before.log += entries.iter().map(|(.., data)| data.len() as u64).sum::<u64>();
+    }
+    let more = Kept { state: state.saturating_sub(before.state), log: log.saturating_sub(before.log) };
+    quota.make_room(more).map(Some).map_err(|over| Fault::Quota { over: over.to_string() })
 }
 
 fn hops(event: &Event) -> u8 {

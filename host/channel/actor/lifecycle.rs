@@ -15,18 +15,28 @@ use crate::channel::version::{Assignment, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Fault, Instance, Opening, Recorder};
+use crate::quota::{Kept, Slot};
 use crate::store::{Acquired, Commit, Durability, Writes};
 use crate::telemetry::now_ms;
+
+/// What opening an instance is expected to take of a tenant that is out of processor time, until it was charged.
+const OPEN_US: u64 = 1_000;
 
 /// An open instance.
 pub(super) struct Live {
     pub(super) instance: Instance,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
     pub(super) serving: Serving,
     /// What it was opened with.
     pub(super) seed: u64,
     /// Whether its opening is on the tape, so that its calls may be, too.
     pub(super) is_taped: bool,
+}
+
+/// Room for an instance: of the node, and of the tenant.
+pub(super) struct Permit {
+    _node: OwnedSemaphorePermit,
+    _tenant: Slot,
 }
 
 /// Counts a channel among those of its deployment, until it is dropped.
@@ -64,7 +74,12 @@ impl Actor {
         match self.try_start().await {
             Ok(timers) => self.core.started(timers),
             Err((why, cause)) => {
-                tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
+                // A tenant at a limit decides how often: not for every log.
+                if self.over.is_some() {
+                    tracing::debug!(channel = %self.channel.name, %cause, "the channel cannot be opened yet");
+                } else {
+                    tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
+                }
                 metrics::counter!("hotbay_channel_start_failures_total").increment(1);
                 let out = self.core.start_failed(why, now_ms());
                 self.carry_out(out).await;
@@ -74,6 +89,14 @@ impl Actor {
 
     async fn try_start(&mut self) -> Result<Option<Vec<(String, u64)>>, (StartFailure, String)> {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
+        self.over = None;
+        let quota = Arc::clone(&self.channel.quota);
+        let _turn = quota.turn(OPEN_US).await;
+        let slot = quota.wake().map_err(|over| {
+            self.directory.hurry(&quota);
+            self.over = Some(over.to_string());
+            (StartFailure::Unavailable, over.to_string())
+        })?;
         let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
         let Ok(Ok(permit)) = permit.await else {
             return Err((
@@ -81,6 +104,7 @@ impl Actor {
                 "as many channels are awake as may be (limits.channels_awake_max)".into(),
             ));
         };
+        let permit = Permit { _node: permit, _tenant: slot };
         if self.channel.logic.rollout.assign(&self.channel.name, self.declined).version.is_withdrawn() {
             let cause = "the version of its plugin was withdrawn; deploy another one".into();
             return Err((StartFailure::Unavailable, cause));
@@ -127,6 +151,10 @@ impl Actor {
             Err(fault) => {
                 // The timers belong to the core, whether or not this start succeeds.
                 let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
+                if let Fault::Quota { over } = &fault {
+                    self.directory.hurry(&quota);
+                    self.over = Some(over.clone());
+                }
                 self.drop_claim();
                 self.count_fault(&fault);
                 Err((why, fault.to_string()))
@@ -157,7 +185,8 @@ impl Actor {
                 saved: saved.as_deref(),
             };
             let (limits, label) = (Arc::clone(&version.limits), channel.name.to_string());
-            let mut instance = Instance::start(&version.plugin, limits, opening.seed, &label).await?;
+            let quota = Some(&channel.quota);
+            let mut instance = Instance::start_for(quota, &version.plugin, limits, opening.seed, &label).await?;
             let Some(tape) = tape else {
                 instance.open(view as _, opening).await?;
                 return Ok(instance);
@@ -182,6 +211,8 @@ impl Actor {
         let roster = std::mem::take(&mut self.roster);
         let saved = acquired.saved.take();
         let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
+        let kept = Kept { state: acquired.state_bytes, log: acquired.log_bytes };
+        self.channel.quota.is_sure_of(acquired.fence.channel.0, kept);
         let view = View::new(store, logic, &self.channel.name, &acquired, roster);
         self.claim = Some(Claim {
             fence: acquired.fence,
@@ -189,6 +220,7 @@ impl Actor {
             durable_timers: acquired.timers.into_iter().map(|(name, _)| name).collect(),
             saved,
             pinned: acquired.version.map(Digest),
+            kept,
         });
     }
 

@@ -15,6 +15,9 @@ impl Actor {
             RefusalCode::Fault => {
                 Refusal::new(code, "the channel's plugin failed on this message; nothing was changed")
             }
+            RefusalCode::Unavailable if self.over.is_some() => {
+                Refusal::new(code, self.over.clone().unwrap_or_default())
+            }
             _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
         };
         if let Event::Timer { name, durable: true } = &event
@@ -109,7 +112,8 @@ impl Actor {
             _ => None,
         };
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
-        match self.assigned.version.router.refused(&recipient.identity, now_ms(), frame, why).await {
+        let (router, quota) = (&self.assigned.version.router, Some(&self.channel.quota));
+        match router.refused_for(quota, &recipient.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => recipient.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => self.count_fault(&fault),

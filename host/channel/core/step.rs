@@ -59,6 +59,17 @@ pub enum StartFailure {
     Unavailable,
 }
 
+/// Why a batch failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchFailure {
+    /// The plugin failed.
+    Plugin,
+    /// What is around it did.
+    Surroundings,
+    /// It would keep more than there is room for.
+    TooMuch,
+}
+
 /// How a commit failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFailure {

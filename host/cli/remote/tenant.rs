@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Length, Remote, api};
 use crate::cli::Failure;
-use crate::cli::remote::show::{ago, fields, number, table, text, utc};
+use crate::cli::remote::show::{ago, bytes, fields, number, short, table, text, utc};
 use crate::config::Environment;
 
 /// Works with tenants of a broker
@@ -72,13 +72,16 @@ pub(in crate::cli) struct Delete {
     reason: Option<String>,
 }
 
-/// Shows what a tenant takes up now
+/// Shows what tenants use: one, or, by processor time, those that use most of it, with the plugins that do
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Usage {
-    /// Its name
-    tenant: String,
+    /// Its name; without one, who is expensive
+    tenant: Option<String>,
     #[command(flatten)]
     remote: Remote,
+    /// Most tenants and most plugins
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
 }
 
 fn object(text: &str) -> Result<Value, String> {
@@ -123,7 +126,11 @@ impl Tenant {
                 remote.api(environment)?.delete(&place(&tenant), &[("reason", reason)])?;
                 remote.print(&json!({ "deleted": tenant }), || format!("{tenant} has the defaults from now on"));
             }
-            Self::Usage(Usage { tenant, remote }) => {
+            Self::Usage(Usage { tenant: None, remote, limit }) => {
+                let answer = remote.api(environment)?.get("/usage", &[("limit", Some(limit.to_string()))])?;
+                remote.print(&answer, || expensive(&answer));
+            }
+            Self::Usage(Usage { tenant: Some(tenant), remote, .. }) => {
                 let answer = remote.api(environment)?.get(&format!("{}/usage", place(&tenant)), &[])?;
                 remote.print(&answer, || {
                     let rows = json!({ "items": answer["mounts"] });
@@ -131,7 +138,7 @@ impl Tenant {
                     let mounts = table(["MOUNT", "CONNECTIONS", "USERS", "CHANNELS AWAKE"], &rows, empty, |row| {
                         [text(row, "mount"), text(row, "connections"), text(row, "users"), text(row, "channels_awake")]
                     });
-                    format!("{mounts}\n{} uploads within a day", number(&answer, "uploads_day"))
+                    format!("{}\n\n{mounts}", used(&answer))
                 });
             }
         }
@@ -156,6 +163,63 @@ impl Set {
         remote.print(&answer, || detail(&answer));
         Ok(())
     }
+}
+
+/// What one uses, beside its limits.
+fn used(usage: &Value) -> String {
+    let of = |value: String, limit: &str| match usage["limits"].get(limit) {
+        Some(max) => format!("{value} of {max}"),
+        None => value,
+    };
+    let count = |name: &str, limit: &str| of(text(usage, name), limit);
+    fields(&[
+        ("tenant", text(usage, "tenant")),
+        ("connections", count("connections", "connections_max")),
+        ("channels", count("channels", "channels_max")),
+        ("channels awake", count("channels_awake", "channels_awake_max")),
+        ("bytes of state", count("state_bytes", "state_bytes_max")),
+        ("bytes of logs", count("log_bytes", "log_bytes_max")),
+        ("bytes of memory", count("plugin_memory_bytes", "plugin_memory_bytes_max")),
+        ("uploads in a day", count("uploads_day", "uploads_per_day")),
+        ("messages", text(usage, "messages")),
+        ("bytes in, out", format!("{}, {}", bytes(number(usage, "bytes_in")), bytes(number(usage, "bytes_out")))),
+        ("processor time", milliseconds(number(usage, "plugin_cpu_us"))),
+        ("waited, refused", format!("{}, {} times at a limit", text(usage, "waits"), text(usage, "refusals"))),
+    ])
+}
+
+fn expensive(answer: &Value) -> String {
+    let tenants = json!({ "items": answer["tenants"] });
+    let head = ["TENANT", "CPU", "MESSAGES", "OUT", "CONNECTIONS", "AWAKE", "MEMORY", "STATE", "LOGS", "REFUSED"];
+    let tenants = table(head, &tenants, "no tenant used anything yet", |row| {
+        [
+            if row["tenant"] == "" { "(others)".to_owned() } else { text(row, "tenant") },
+            milliseconds(number(row, "plugin_cpu_us")),
+            text(row, "messages"),
+            bytes(number(row, "bytes_out")),
+            text(row, "connections"),
+            text(row, "channels_awake"),
+            bytes(number(row, "plugin_memory_bytes")),
+            bytes(number(row, "state_bytes")),
+            bytes(number(row, "log_bytes")),
+            text(row, "refusals"),
+        ]
+    });
+    let plugins = json!({ "items": answer["plugins"] });
+    let plugins = table(["PLUGIN", "CPU", "EVENTS", "FAULTS", "DIGEST"], &plugins, "no plugin is loaded", |row| {
+        [
+            text(row, "plugin"),
+            milliseconds(number(row, "cpu_us")),
+            text(row, "events"),
+            text(row, "faults"),
+            short(&text(row, "digest")),
+        ]
+    });
+    format!("{tenants}\n\n{plugins}")
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{:03} ms", us / 1_000, us % 1_000)
 }
 
 /// A list of words.

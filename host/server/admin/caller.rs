@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Response, StatusCode, Uri};
+use axum::response::IntoResponse;
 use percent_encoding::percent_decode_str;
 
 use crate::auth::{Gate, Keys, Policy, Wish};
@@ -143,6 +145,12 @@ pub(super) async fn authenticate(site: &Site, parts: &Parts) -> Result<Caller, F
     })?;
     let scope = if key.operator { Scope::Operator } else { Scope::Tenant(key.tenant.clone()) };
     Ok(Caller { name: format!("key {}/{}", key.tenant, key.name), scope })
+}
+
+/// The refusal for everybody but operators, at endpoints outside of the admin API.
+pub(in crate::server) async fn must_be_operator(site: &Site, parts: &Parts) -> Result<(), Response<Body>> {
+    let caller = authenticate(site, parts).await.map_err(IntoResponse::into_response)?;
+    caller.must_be_operator().map_err(IntoResponse::into_response)
 }
 
 fn of(parts: &Parts) -> Result<Caller, Failure> {

@@ -49,6 +49,8 @@ struct Kept {
     state_bytes: u64,
     /// Entries in its log.
     log_entries: u64,
+    /// Their bytes, also of trimmed ones that are not deleted yet.
+    log_bytes: u64,
     /// The version that wrote last.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
@@ -90,6 +92,7 @@ impl ChannelView {
             acquired_ms: row.acquired_ms,
             state_bytes: row.state_bytes,
             log_entries: row.log.1.saturating_sub(row.log.0),
+            log_bytes: row.log_bytes,
             digest: row.version.map(hex::encode),
         };
         Self {

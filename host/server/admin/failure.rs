@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::registry::RegistryError;
-use crate::server::respond::json_response;
+use crate::server::respond::{json_response, later};
 use crate::store::StoreError;
 
 /// A refusal.
@@ -90,8 +90,7 @@ impl IntoResponse for Failure {
         let body = FailureBody { error: FailureWords { code: self.code, message: self.message } };
         let mut response = json_response(self.status, &serde_json::to_value(body).unwrap_or_default());
         if let Some(wait) = self.retry_after {
-            let wait_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+            response = later(response, wait);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

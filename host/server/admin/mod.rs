@@ -22,6 +22,7 @@ mod plugins;
 mod tapes;
 mod tenants;
 mod upload;
+mod usage;
 
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::server::Site;
 use crate::server::admin::failure::Failure;
+
+pub(super) use crate::server::admin::caller::must_be_operator;
 
 pub use crate::server::admin::caller::Operators;
 pub use crate::server::admin::logs::Followers;
@@ -67,7 +70,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Site>>)> {
         ("/deployments/{id}/stop", post(deployments::stop)),
         ("/tenants", get(tenants::list)),
         ("/tenants/{tenant}", get(tenants::show).put(tenants::put).delete(tenants::delete)),
-        ("/tenants/{tenant}/usage", get(tenants::usage)),
+        ("/tenants/{tenant}/usage", get(usage::of_tenant)),
+        ("/usage", get(usage::of_all)),
         ("/keys", get(keys::list).post(keys::create)),
         ("/tenants/{tenant}/keys/{name}", delete(keys::revoke)),
         ("/channels", get(channels::list)),

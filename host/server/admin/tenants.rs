@@ -13,17 +13,13 @@ use crate::limits::ADMIN_BODY_BYTES_MAX;
 use crate::protocol::name::check_part;
 use crate::registry::Policy;
 use crate::server::Site;
-use crate::server::admin::caller::{Operator, Owner};
+use crate::server::admin::caller::Operator;
 use crate::server::admin::failure::{Failure, FailureBody};
 use crate::server::admin::input::{Answer, Asked, Body, Named, reason};
 use crate::server::admin::mounts::PageAsked;
 use crate::server::admin::page::{self, Page};
 use crate::server::admin::plugins::raw;
 use crate::store::catalog::Tenant;
-use crate::telemetry::wall_ms;
-
-/// The time in which uploads are counted, in milliseconds.
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// A tenant.
 #[derive(Serialize, ToSchema)]
@@ -100,8 +96,8 @@ pub(super) struct TenantAsked {
     policy: Option<String>,
     /// Capabilities its plugins may be given: `kv`, `log`, `logging`, `sql`, `stats`.
     grants: Option<Vec<String>>,
-    /// Its limits.
-    #[schema(value_type = Option<Object>)]
+    /// Its limits, all of them; they hold at once. Those that are absent are the node's.
+    #[schema(value_type = Option<Object>, example = json!({ "connections_max": 100, "plugin_cpu_ms_per_second": 200 }))]
     limits: Option<serde_json::Map<String, serde_json::Value>>,
     /// Public keys of minisign whose signatures count as its approval.
     trusted_keys: Option<Vec<String>>,
@@ -170,40 +166,4 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Failure> {
     site.registry.delete_tenant(&caller.actor(reason(asked.reason)?), &tenant).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// What a tenant takes up now.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Usage {
-    /// Versions uploaded within the last day.
-    uploads_day: u64,
-    /// On each mount where it has something.
-    mounts: Vec<MountUsage>,
-}
-
-/// What a tenant takes up on a mount.
-#[derive(Serialize, ToSchema)]
-struct MountUsage {
-    mount: String,
-    /// Open connections.
-    connections: u64,
-    /// Users who have some.
-    users: u64,
-    /// Channels that are awake.
-    channels_awake: u64,
-}
-
-/// Shows what a tenant takes up now
-#[utoipa::path(
-    get, path = "/tenants/{tenant}/usage", tag = "tenants", params(("tenant" = String, Path, description = "Its name")),
-    responses((status = 200, body = Usage), (status = 404, body = FailureBody))
-)]
-pub(super) async fn usage(State(site): State<Arc<Site>>, owner: Owner) -> Answer<Usage> {
-    let uploads_day = site.store.catalog().count_uploads_since(&owner.tenant, wall_ms().saturating_sub(DAY_MS)).await?;
-    let mounts = site.logics().into_iter().map(|(mount, logic)| {
-        let stats = logic.census.stats(&owner.tenant);
-        MountUsage { mount, connections: stats.connections, users: stats.users, channels_awake: stats.channels }
-    });
-    let mounts = mounts.filter(|usage| usage.connections + usage.channels_awake > 0).collect();
-    Ok(Json(Usage { uploads_day, mounts }))
 }

@@ -306,6 +306,8 @@ pub struct ChannelSummary {
     pub log: (u64, u64),
     /// Bytes of keys and values in the state.
     pub state_bytes: u64,
+    /// Bytes of the log's entries, also of trimmed ones that are not deleted yet.
+    pub log_bytes: u64,
     /// The version it is pinned to, by its digest.
     pub version: Option<[u8; 32]>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hotbay::channel::core::{BatchId, CommitFailure, Core, Output, StartFailure, Step};
+use hotbay::channel::core::{BatchFailure, BatchId, CommitFailure, Core, Output, StartFailure, Step};
 use hotbay::protocol::event::{Batch, Event};
 use hotbay::protocol::refusal::RefusalCode;
 use rand::RngExt;
@@ -162,7 +162,8 @@ impl World {
                 _ => continue,
             };
             let Some(core) = &mut self.core else { return };
-            let out = core.failed(plugins_fault, self.wall_ms);
+            let out = core
+                .failed(if plugins_fault { BatchFailure::Plugin } else { BatchFailure::Surroundings }, self.wall_ms);
             self.core_ms = self.core_ms.max(self.wall_ms);
             assert!(out.iter().any(|out| matches!(out, Output::DropInstance)), "a trap spends the instance");
             let cause = match (plugins_fault, alone) {

@@ -244,6 +244,7 @@ impl Decode for ChannelSummary {
             log: (row.try_get(7)?, row.try_get(8)?),
             state_bytes: row.try_get(9)?,
             version: digest_if_any(row, 10)?,
+            log_bytes: row.try_get(11)?,
         };
         let cursor = Cursor::of_name(&channel.tenant, &channel.name);
         Ok((channel, cursor))

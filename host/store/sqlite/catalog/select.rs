@@ -24,7 +24,7 @@ const DEPLOYMENTS: &str = "SELECT id, mount, tenant, pattern, owner, digest, str
 const AUDIT: &str = "SELECT id, at_ms, actor, tenant, action, subject, reason, detail FROM audit";
 const TAPES: &str = "SELECT id, tenant, channel, mount, digest, started_ms, ended_ms, batches, bytes, path FROM tape";
 const KEYS: &str = "SELECT tenant, name, hash, created_ms, operator FROM api_key";
-const CHANNELS: &str = "SELECT id, tenant, name, epoch, seq, owner, acquired_ms, log_first, log_next, state_bytes, version \
+const CHANNELS: &str = "SELECT id, tenant, name, epoch, seq, owner, acquired_ms, log_first, log_next, state_bytes, version, log_bytes \
                         FROM channel";
 
 const KEPT: &str = "SELECT tenant, sum(state_bytes), sum(log_bytes) FROM channel";
