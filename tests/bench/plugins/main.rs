@@ -145,7 +145,9 @@ fn main() -> Outcome<()> {
         let run = async {
             print_conditions(load)?;
             for part in parts {
+                let busy = bench::busy::busy_cores().await?;
                 eprintln!("{part} …");
+                lines.push(Line::title(format!("{part}: others kept {busy:.2} cores busy just before")));
                 match *part {
                     "swap" => swaps(load, &mut lines).await?,
                     "shadow" => shadow::measure(load, &mut lines).await?,
@@ -164,10 +166,10 @@ fn main() -> Outcome<()> {
 fn print_conditions(load: &Load) -> Outcome<()> {
     let cores = std::thread::available_parallelism()?;
     let sync = bench::disk::sync_time(Path::new(FOLDER))?;
-    let average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let average = average.split(' ').next().unwrap_or("unknown");
-    println!("{cores} cores for broker and load; writing 4 KiB to the disk and syncing takes {sync:.1?} (median)");
-    println!("load average of the machine before: {average}{}", if load.quick { "; a smoke run" } else { "" });
+    println!(
+        "{cores} cores for broker and load; writing 4 KiB to the disk and syncing takes {sync:.1?} (median){}",
+        if load.quick { "; a smoke run" } else { "" }
+    );
     println!(
         "broker: the fixture plugin, fsync; a fresh one for each part; each message is appended to its channel's log"
     );

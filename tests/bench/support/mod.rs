@@ -3,6 +3,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod bars;
+pub(crate) mod busy;
 pub(crate) mod disk;
 pub(crate) mod server;
 pub(crate) mod settled;
