@@ -125,15 +125,12 @@ impl Plugin for CommunityChat {
 
     fn on_join(&mut self, channel: &mut Channel, joined: Joined) -> Result<(), Refusal> {
         let user = &joined.identity.user;
+        // Whoever is refused here is nobody who is present.
+        let asked = joined.frame.as_ref().map(Frame::parse).transpose()?;
+        let since = asked.as_ref().map(Subscribe::since).transpose()?.flatten();
         let first = self.presence.join(joined.member, user);
-        match &joined.frame {
-            Some(frame) => {
-                let frame = Frame::parse(frame)?;
-                let since = Subscribe::since(&frame)?;
-                self.welcome(channel, joined.member, frame.id.as_ref(), since);
-            }
-            None if self.personal => {}
-            None => self.welcome(channel, joined.member, None, None),
+        if asked.is_some() || !self.personal {
+            self.welcome(channel, joined.member, asked.as_ref().and_then(|frame| frame.id.as_ref()), since);
         }
         if first && !self.personal {
             self.announce_presence(channel, &Audience::Except(joined.member), "USER_JOINED", user);

@@ -111,3 +111,23 @@ fn a_thousand_members_cost_a_message_nothing_more() {
     say(&mut room, ann, "hi");
     assert_eq!(room.log_reads(), reads);
 }
+
+/// Goal: whoever is refused is not counted as present, also if the frame that asked came past `route`.
+#[test]
+fn a_join_that_is_refused_counts_nobody() {
+    let (mut room, [ann]) = room_with(["ann"]);
+    for frame in ["no JSON", r#"{"type":"SUBSCRIBE","channel":"room:1","payload":{"since":"none"}}"#] {
+        let bob = room.connect("bob");
+        let join = room.joined(bob, Some(frame.into()));
+        let outcome = room.batch(vec![join]);
+        assert_eq!(outcome.refusals.len(), 1, "{frame}");
+        assert!(frames(&outcome, ann).is_empty(), "{frame}");
+    }
+
+    let bob = room.connect("bob");
+    let outcome = send(&mut room, bob, json!({"type": "SUBSCRIBE"}));
+
+    assert_eq!(kinds(&outcome, ann), ["USER_JOINED"], "it is the first that came in");
+    assert_eq!(only(&outcome, bob)["payload"]["online"], json!(["ann", "bob"]));
+    assert_eq!(only(&room.disconnect(bob), ann)["payload"]["online"], 1);
+}
