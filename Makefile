@@ -51,7 +51,7 @@ integration: plugins needs web ## tests against real brokers: contract, faults, 
 	$(CARGO) test --locked --test contract --test it --test faults
 	node --test tests/browser/*.test.js # with target/debug/hotbay, which cargo test has built
 
-needs: # Node.js, npm packages, Chromium
+needs: # Node.js, npm packages, Chromium, PostgreSQL, minisign
 	tests/needs.sh
 
 soak: plugins ## the crash test with 200 kills, the simulator with many more seeds, the fault tests again and again

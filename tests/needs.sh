@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests use beside cargo: Node.js with npm packages (real clients), Chromium (the demo pages) and
-# PostgreSQL (a datasource).
+# Installs what the tests use beside cargo: Node.js with npm packages (real clients), Chromium (the demo pages),
+# PostgreSQL (a datasource) and minisign (signatures of plugins).
 # As root through apt-get; otherwise it says what is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -21,6 +21,7 @@ need() { # command, Debian packages
 need node nodejs npm
 need npm npm
 need chromium chromium fonts-dejavu-core
+need minisign minisign
 # Debian keeps its programs out of the search path.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 for lock in */package-lock.json; do

@@ -1,6 +1,7 @@
 //! Signed uploads: a signature by a key the tenant trusts is its approval where its policy says so; any other is refused at once.
 
 use std::path::Path;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -8,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::support::admin::{Admin, manifest_text};
+use crate::support::admin::{Admin, ended, manifest_text};
 use crate::support::broker::Setup;
 use crate::support::rebuilt;
 
@@ -107,6 +108,49 @@ async fn a_signature_that_does_not_fit_is_refused() {
     let nonsense = operator.cli(&push);
     assert!(nonsense.code == Some(1) && nonsense.err.contains("not a signature of minisign"), "{nonsense:?}");
     assert_eq!(operator.get("/tenants/acme/plugins").await.json()["items"], serde_json::json!([]));
-    let without = operator.cli(&["plugin", "push", &component, "--manifest", &manifest, "--sign", "key"]);
+}
+
+/// A key pair of the real program, without a password: the public key, and where the secret one is.
+fn minisign_keys(folder: &Path, name: &str) -> (String, String) {
+    let (public, secret) = (folder.join(format!("{name}.pub")), folder.join(format!("{name}.key")));
+    let made = Command::new("minisign").args(["-G", "-W", "-p"]).arg(&public).arg("-s").arg(&secret).output();
+    let made = made.expect("minisign: tests/needs.sh installs it");
+    assert!(made.status.success(), "{made:?}");
+    let public = std::fs::read_to_string(&public).expect("a public key");
+    (public.lines().nth(1).expect("a second line").to_owned(), secret.display().to_string())
+}
+
+/// Goal: `--sign` has the real program sign what is pushed, and that signature counts; where it cannot sign, nothing is pushed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_minisign_signs_counts() {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let acme = Admin::tenant(&broker, "acme");
+    let folder = TempDir::new().expect("a folder");
+    let [(trusted, secret), (_, strangers)] = ["trusted", "stranger"].map(|name| minisign_keys(folder.path(), name));
+    let set = ["tenant", "set", "acme", "--grants", "kv,log,logging,sql,stats", "--policy", "auto", "--trusted-key"];
+    operator.cli(&[&set[..], &[&trusted]].concat()).words();
+    let component = rebuilt("fixture", "signed", folder.path());
+    let own = |key: &str, more: &[&str]| {
+        let arguments = [&["--tenant", "acme", "--wait", "--sign", key][..], more].concat();
+        acme.push(&component, "fixture", "2.0.0", &arguments)
+    };
+
+    for (key, words) in [(strangers.as_str(), "which the tenant does not trust"), ("/nowhere/key", "did not sign it")] {
+        let refused = own(key, &[]);
+        assert!(refused.code == Some(1) && refused.err.contains(words), "{refused:?}");
+    }
+    let (file, manifest) = (component.display().to_string(), folder.path().join("plugin.toml"));
+    std::fs::write(&manifest, manifest_text("fixture", "2.0.0")).expect("a manifest");
+    let mut without = acme.command(&["plugin", "push", &file, "--tenant", "acme", "--sign", &secret]);
+    let without = ended(&without.env("PATH", "/nowhere").output().expect("an end"));
     assert!(without.code == Some(2) && without.err.contains("install minisign"), "{without:?}");
+    assert_eq!(operator.get("/tenants/acme/plugins").await.json()["items"], serde_json::json!([]));
+
+    let approved = own(&secret, &["--json"]).json();
+    assert_eq!(approved["status"], "approved", "{approved}");
+    let shown = operator.cli(&["plugin", "show", "fixture@2.0.0", "--tenant", "acme"]).words();
+    assert!(shown.contains("✓ signature") && shown.contains("by signature"), "{shown}");
+    let left = std::fs::read_to_string(&manifest).expect("a manifest");
+    assert_eq!(left, manifest_text("fixture", "2.0.0"), "the manifest stays as it was written");
 }
