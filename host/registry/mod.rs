@@ -166,9 +166,11 @@ impl Registry {
         }
         let (runtime, path, name) = (Arc::clone(&self.runtime), self.component(digest), row.name.clone());
         let grants = manifest.capabilities.clone();
-        // Its code is there since it was vetted; after an update of the engine it has to be made again.
+        // Its code is there since it was vetted; after an update of the engine, or if it is damaged, it has to be made again.
         let load = move || match runtime.load_vetted(&name, digest, &grants) {
-            Err(PluginError::NotCompiled { .. }) => runtime.load_file(&name, &path, &grants),
+            Err(PluginError::NotCompiled { .. } | PluginError::Artifacts { .. }) => {
+                runtime.load_file(&name, &path, &grants)
+            }
             loaded => loaded,
         };
         let loaded = tokio::task::spawn_blocking(load).await;

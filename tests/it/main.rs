@@ -7,6 +7,7 @@ mod admin_life;
 mod admin_rest;
 mod admin_signed;
 mod admin_uploads;
+mod artifacts;
 mod bench;
 mod command_line;
 mod compression;
