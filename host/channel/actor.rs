@@ -24,7 +24,7 @@ use crate::channel::actor::batch::Prepared;
 use crate::channel::actor::commit::CommitUnderWay;
 use crate::channel::actor::lifecycle::Live;
 use crate::channel::actor::shadow::Shadows;
-use crate::channel::actor::swap::Before;
+use crate::channel::actor::swap::{Before, SwapTurn};
 use crate::channel::actor::tape::Taping;
 use crate::channel::core::{BatchId, Core, Output, Step};
 use crate::channel::courier::Courier;
@@ -76,6 +76,8 @@ struct Actor {
     plan_seen: u64,
     /// A deployment that this channel could not be swapped to, and does not try again.
     declined: Option<i64>,
+    /// Whose turn it is to swap.
+    swap_turn: SwapTurn,
     /// What it goes back to if the first batch of an instance of another version fails.
     before: Option<Before>,
     /// What runs beside it.
@@ -149,6 +151,7 @@ impl Actor {
             wanted: None,
             plan_seen: channel.logic.rollout.changes(),
             declined: None,
+            swap_turn: SwapTurn::None,
             before: None,
             shadows: Shadows::default(),
             taping: Taping::default(),
@@ -194,8 +197,10 @@ impl Actor {
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
                 Step::Start => Box::pin(self.start()).await,
                 // Its senders wait with it, for nothing is taken from the mailbox; and what came back meanwhile is looked at before it runs.
-                Step::Run(..) if turn.is_none() && self.channel.quota.is_out_of_cpu() => {
+                // Not right after a swap: others wait for their turn to swap until the first batch ran.
+                Step::Run(..) if turn.is_none() && self.before.is_none() && self.channel.quota.is_out_of_cpu() => {
                     self.core.undo();
+                    self.swap_turn = SwapTurn::None;
                     turn = Some(self.channel.quota.wait_in_line(BATCH_US).await);
                 }
                 Step::Run(id, batch) => {
@@ -344,7 +349,7 @@ impl Actor {
         let (mailbox, commit, alarm) = (&self.channel.mailbox, &mut self.commit, &mut self.alarm);
         // Not what the node does now: it may have begun to stop before this actor, or since the core was last asked.
         let (stopping, directory, channel) = (self.core.is_stopping(), &self.directory, &self.channel);
-        let (rollout, plan_seen) = (&self.channel.logic.rollout, self.plan_seen);
+        let (rollout, plan_seen, swap_turn) = (&self.channel.logic.rollout, self.plan_seen, &mut self.swap_turn);
         let news = std::future::poll_fn(|cx| {
             // This registers the actor; what is looked at afterwards cannot be missed.
             let has_mail = mailbox.poll_news(cx, wants_events);
@@ -360,7 +365,7 @@ impl Actor {
             if has_mail {
                 return Poll::Ready(News::Mailbox);
             }
-            if rollout.changes() != plan_seen {
+            if rollout.changes() != plan_seen || swap_turn.poll(cx).is_ready() {
                 return Poll::Ready(News::Versions);
             }
             if directory.idle_ms(channel) < idle_ms {

@@ -18,7 +18,7 @@ use crate::channel::logic::Logic;
 use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
 use crate::fanout::{Recipient, Roster};
-use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_MAX};
+use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_PER_CORE};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
@@ -85,7 +85,7 @@ pub struct Directory {
     pub(super) owner: String,
     /// Permits for instances.
     pub(super) awake: Arc<Semaphore>,
-    /// Permits for instances that take the place of another, which stays until the first batch succeeded.
+    /// Turns to swap, which end when the first batch of the new instance succeeded.
     pub(super) swaps: Arc<Semaphore>,
     /// Permits for instances that run beside another one.
     pub(super) shadows: Arc<Semaphore>,
@@ -171,6 +171,11 @@ pub enum LookupError {
     Stopping,
 }
 
+/// How many channels swap at a time: more would only make each of them stand still for longer.
+fn swaps_max() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * SWAPS_PER_CORE
+}
+
 impl Directory {
     /// A directory over a store. `owner` names this node in it.
     pub fn new(store: Arc<dyn Store>, owner: String, limits: &NodeLimits, logics: Vec<Arc<Logic>>) -> Arc<Self> {
@@ -178,7 +183,7 @@ impl Directory {
             store,
             owner,
             awake: Arc::new(Semaphore::new(limits.channels_awake_max)),
-            swaps: Arc::new(Semaphore::new(SWAPS_MAX)),
+            swaps: Arc::new(Semaphore::new(swaps_max())),
             shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
             stop: watch::Sender::new(false),
             limits: limits.clone(),

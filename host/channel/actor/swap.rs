@@ -1,7 +1,10 @@
 //! Swapping the version of a channel that is awake: at a batch boundary, `save` on the old instance, `open` on the new one, then the first
 //! batch, whose commit pins the version. Whatever fails on the way, the old instance goes on, and the events of that batch with it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,6 +16,9 @@ use crate::channel::version::Assignment;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Fault, Instance};
 use crate::telemetry::now_ms;
+
+/// What a swap is expected to take of a tenant that is out of processor time.
+const SWAP_US: u64 = 1_000;
 
 /// What a channel goes back to while the version that took over has not run a batch yet.
 pub(super) enum Before {
@@ -26,7 +32,7 @@ pub(super) enum Before {
         is_taped: bool,
         /// What it runs.
         assigned: Assignment,
-        /// One of the few extra instances.
+        /// The turn to swap, which ends with this.
         _extra: OwnedSemaphorePermit,
         /// When the channel began to pause.
         began: Instant,
@@ -40,15 +46,59 @@ pub(super) enum Before {
     },
 }
 
+/// The right to swap, or a place in the line for it. Few channels swap at a time, so that each stands still for as short as it takes;
+/// until it is its turn, a channel goes on with what it has.
+#[derive(Default)]
+pub(super) enum SwapTurn {
+    #[default]
+    None,
+    InLine(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
+    Come(OwnedSemaphorePermit),
+}
+
+impl SwapTurn {
+    /// Ready once, when it has come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::InLine(line) = self else { return Poll::Pending };
+        match line.as_mut().poll(cx) {
+            Poll::Ready(turn) => {
+                *self = turn.map_or(Self::None, Self::Come);
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
+        match std::mem::take(self) {
+            Self::Come(turn) => Some(turn),
+            _ => None,
+        }
+    }
+}
+
 impl Actor {
-    /// Whether the instance is to be replaced now: another version is wanted, and nothing of this one is on its way.
+    /// Whether the instance is to be replaced now: another version is wanted, it is this channel's turn, and nothing of the version it has
+    /// is on its way.
     pub(super) fn is_to_swap(&mut self) -> bool {
         let changes = self.channel.logic.rollout.changes();
         if changes != self.plan_seen {
             self.plan_seen = changes;
             self.reconsider();
         }
-        self.core.settle(self.wanted.is_some()) && self.instance.is_some() && self.before.is_none()
+        if self.wanted.is_none() || self.instance.is_none() || self.before.is_some() {
+            self.swap_turn = SwapTurn::None;
+        } else if matches!(self.swap_turn, SwapTurn::None) {
+            let (swaps, quota) = (Arc::clone(&self.directory.swaps), Arc::clone(&self.channel.quota));
+            self.swap_turn = SwapTurn::InLine(Box::pin(async move {
+                // Before it keeps others from swapping.
+                drop(quota.turn(SWAP_US).await);
+                swaps.acquire_owned().await.ok()
+            }));
+        }
+        // Whoever wakes it polls again.
+        let _at_once = self.swap_turn.poll(&mut Context::from_waker(Waker::noop()));
+        self.core.settle(matches!(self.swap_turn, SwapTurn::Come(_)))
     }
 
     /// The plan has changed: what does it say about this channel?
@@ -111,9 +161,8 @@ impl Actor {
     /// Replaces the instance. Without an event that waits, a batch of none is the first one.
     pub(super) async fn swap(&mut self) {
         let Some(to) = self.wanted.take() else { return };
+        let Some(extra) = self.swap_turn.take() else { return };
         let began = Instant::now();
-        // Never closed.
-        let Ok(extra) = Arc::clone(&self.directory.swaps).acquire_owned().await else { return };
         self.shadows.end();
         let Some(mut live) = self.instance.take() else { return };
         let from = self.assigned.clone();
