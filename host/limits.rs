@@ -95,7 +95,7 @@ pub const VET_READ_CPU_S_MAX: u64 = 20;
 pub const VET_READ_MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// Most tapes a component is played when it is vetted.
 pub const TAPES_VETTED_MAX: usize = 8;
-/// Processor time for playing them, in seconds.
+/// Processor time for playing them, in seconds; as much again for the version they are compared with.
 pub const REPLAY_CPU_S_MAX: u64 = 60;
 /// Largest evidence of one step of a vetting, as JSON, in bytes. All steps together are kept as one text.
 pub const EVIDENCE_BYTES_MAX: usize = 8 << 10;

@@ -205,6 +205,32 @@ impl Artifacts {
         Ok(())
     }
 
+    /// Copies code that is kept, without its MAC, to a file that is not there yet, for a worker. This process holds none of it.
+    ///
+    /// # Errors
+    /// If there is none, it is not authentic, or it cannot be read or written.
+    pub fn export(&self, engine: &Engine, digest: Digest, to: &Path) -> Result<(), PluginError> {
+        let path = self.path(engine, digest);
+        let io = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => PluginError::NotCompiled { digest },
+            _ => PluginError::Artifacts { path: path.clone(), cause: e.to_string() },
+        };
+        let mut artifact = fs::File::open(&path).map_err(io)?;
+        let mut expected = [0; MAC_BYTES];
+        artifact.read_exact(&mut expected).map_err(io)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(io)?;
+        let mut mac = self.keyed(digest);
+        let copied = in_pieces(&mut artifact, |piece| {
+            mac.update(piece);
+            file.write_all(piece)
+        });
+        let authentic = || mac.verify_slice(&expected).map_err(|_| io::Error::other("its MAC does not fit"));
+        copied.and_then(|_| authentic()).map_err(|e| {
+            drop(fs::remove_file(to));
+            io(e)
+        })
+    }
+
     /// Compiles, keeps the code for the next start, and returns it.
     fn compile(
         &self,
@@ -363,6 +389,26 @@ mod tests {
 
         assert_eq!((missing, fixture.compiled.get()), (Err(PluginError::NotCompiled { digest }), 0));
         assert_eq!((fixture.names().len(), mode(&fixture.path())), (2, 0o600), "nothing else is left behind");
+    }
+
+    /// Goal: a worker gets the code that was kept, or none.
+    #[test]
+    fn kept_code_is_exported_if_it_is_authentic() {
+        let fixture = Fixture::new();
+        let digest = Digest::of(&Fixture::component());
+        let to = fixture.folder.path().join("exported");
+        let export = || fixture.artifacts.export(&fixture.engine, digest, &to);
+        assert_eq!(export(), Err(PluginError::NotCompiled { digest }));
+        fixture.load().unwrap();
+        let mut kept = fs::read(fixture.path()).unwrap();
+
+        export().unwrap();
+
+        assert!(fs::read(&to).unwrap() == kept[MAC_BYTES..] && mode(&to) == 0o600);
+        fs::remove_file(&to).unwrap();
+        *kept.last_mut().unwrap() ^= 1;
+        fs::write(fixture.path(), kept).unwrap();
+        assert!(matches!(export(), Err(PluginError::Artifacts { .. })) && !to.exists());
     }
 
     /// Law: everything has a bound.

@@ -122,6 +122,14 @@ impl Runtime {
         self.artifacts.adopt(&self.engine, digest, code)
     }
 
+    /// Copies the code that is kept of a component to a file that is not there yet, for a worker. Blocks for as long as copying takes.
+    ///
+    /// # Errors
+    /// If there is none that can be used, or the file cannot be written.
+    pub fn export(&self, digest: Digest, to: &Path) -> Result<(), PluginError> {
+        self.artifacts.export(&self.engine, digest, to)
+    }
+
     /// What was noted about a component under a name, if its code is kept here for this engine.
     pub fn note(&self, digest: Digest, name: &str) -> Option<Vec<u8>> {
         self.artifacts.has(&self.engine, digest).then(|| self.artifacts.note(digest, name)).flatten()

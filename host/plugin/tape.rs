@@ -25,7 +25,7 @@ use crate::protocol::name::ChannelName;
 pub use crate::plugin::tape::event::Happened;
 pub use crate::plugin::tape::reader::{Tape, TapeError};
 pub use crate::plugin::tape::redaction::{Redaction, RedactionError};
-pub use crate::plugin::tape::replay::{BatchDifference, Differs, Replay, replay};
+pub use crate::plugin::tape::replay::{BatchDifference, Differs, Replay, replay, replay_beside};
 pub use crate::plugin::tape::writer::{Bounds, Call, TapeHandle, TapeWriter};
 
 /// The version of the format, as the first key of the first line has it. A reader refuses others.

@@ -2,7 +2,7 @@
 
 use tokio::sync::Mutex;
 
-use crate::registry::versions::Incoming;
+use crate::registry::versions::{Incoming, Upload};
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::Version;
 
@@ -18,13 +18,12 @@ impl Registry {
         &self,
         who: &Actor,
         tenant: &str,
-        manifest: &str,
-        signature: Option<&str>,
+        upload: &Upload<'_>,
         incoming: Incoming,
     ) -> Result<Version, RegistryError> {
         let _turn = TAKING.lock().await;
         let (digest, bytes) = self.keep(incoming).await?;
-        let added = self.add(who, tenant, manifest, signature, (digest, bytes)).await;
+        let added = self.add(who, tenant, upload, (digest, bytes)).await;
         if added.is_err() && self.catalog().statuses(&digest.0).await.is_ok_and(|known| known.is_empty()) {
             let path = self.component(digest);
             if let Err(error) = tokio::fs::remove_file(&path).await {

@@ -9,6 +9,7 @@
 //! same way.
 
 mod channels;
+mod chosen;
 pub mod conformance;
 mod deploy;
 mod error;
@@ -51,6 +52,7 @@ pub use crate::registry::queue::Trial;
 pub use crate::registry::recordings::{Record, RecordingStatus};
 pub use crate::registry::startup::{Configured, Entered};
 pub use crate::registry::tenants::{Policy, Terms};
+pub use crate::registry::versions::Upload;
 
 /// Who does something, for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]

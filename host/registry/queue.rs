@@ -7,16 +7,17 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::limits::{MountLimits, TAPES_VETTED_MAX, VETTING_QUEUE_MAX};
+use crate::limits::{MountLimits, VETTING_QUEUE_MAX};
 use crate::plugin::compile::Digest;
 use crate::protocol::capability::Capability;
 use crate::protocol::name::{ChannelName, ChannelPattern};
+use crate::registry::chosen::CHOSEN;
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::tenants::Policy;
 use crate::registry::vet::{self, Report, Step};
 use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::{self, Change, Cursor, Status, TapeFilter, Verdict, VersionFilter, Vetting, VettingStep};
+use crate::store::catalog::{self, Change, Cursor, Status, Verdict, VersionFilter, Vetting, VettingStep};
 use crate::telemetry::wall_ms;
 
 /// The step that says whose signature came with an upload: the first one, judged when it came.
@@ -132,9 +133,10 @@ impl Registry {
         let digest = Digest(row.digest);
         let manifest = Manifest::parse(&row.manifest)?;
         let before = self.catalog().vetting(&row.tenant, &row.digest).await?.map(|vetting| vetting.steps);
-        let kept: Vec<VettingStep> =
-            before.unwrap_or_default().into_iter().filter(|step| step.step == SIGNATURE).collect();
+        let is_kept = |step: &VettingStep| step.step == SIGNATURE || step.step == CHOSEN;
+        let kept: Vec<VettingStep> = before.unwrap_or_default().into_iter().filter(is_kept).collect();
         let first = kept.len() as u32;
+        let chosen = self.chosen(&kept).await?;
         let begun = vec![
             Change::SetStatus {
                 tenant: row.tenant.clone(),
@@ -160,7 +162,7 @@ impl Registry {
         let (steps, mut ended) = mpsc::channel::<Step>(STEPS_MAX);
         let report = async {
             let told = steps; // Ends with the vetting, and with it the loop below.
-            self.vet_component(row, &manifest, grants, (trial, &told)).await
+            self.vet_component((row, &manifest), grants, (trial, chosen), &told).await
         };
         let writes = async {
             let mut position = first;
@@ -201,10 +203,10 @@ impl Registry {
     /// Has the workers look at a component.
     async fn vet_component(
         &self,
-        row: &catalog::Version,
-        manifest: &Manifest,
+        (row, manifest): (&catalog::Version, &Manifest),
         grants: &BTreeSet<Capability>,
-        (trial, told): (Option<&Trial>, &mpsc::Sender<Step>),
+        (trial, chosen): (Option<&Trial>, Vec<PathBuf>),
+        told: &mpsc::Sender<Step>,
     ) -> Result<Report, RegistryError> {
         let file = self.component(Digest(row.digest));
         let mut vetting = vet::Vetting::new(&file, manifest, grants.clone());
@@ -215,8 +217,13 @@ impl Registry {
             vetting.limits = roomy(&trial.limits);
             vetting.settings.clone_from(&trial.settings);
             vetting.channels = trial.channels().chain(vetting.channels).collect();
-            vetting.tapes = self.tapes_of(&trial.mount, &row.tenant).await?;
         }
+        let logic = trial.and_then(|trial| self.mounts.logic(&trial.mount));
+        vetting.deployed = logic.map(|logic| logic.rollout.of_tenant(&row.tenant).version.digest());
+        vetting.tapes = match trial {
+            Some(trial) if chosen.is_empty() => self.latest_tapes(&trial.mount, &row.tenant).await?,
+            _ => chosen,
+        };
         // Without tapes the same component under the same conditions gives the same evidence: it is not made twice, as by a broker whose
         // database is new.
         let conditions = vetting.tapes.is_empty().then(|| conditions(row, &vetting));
@@ -244,17 +251,6 @@ impl Registry {
     fn found_before(&self, digest: Digest, conditions: &str) -> Option<Report> {
         let report: Report = serde_json::from_slice(&self.runtime.note(digest, conditions)?).ok()?;
         report.passed().then_some(report)
-    }
-
-    /// The latest tapes of a mount that a version may be tried on: those of its tenant, or of all for one of the platform.
-    async fn tapes_of(&self, mount: &str, tenant: &str) -> Result<Vec<PathBuf>, RegistryError> {
-        let filter = TapeFilter {
-            mount: Some(mount.to_owned()),
-            tenant: (!tenant.is_empty()).then(|| tenant.to_owned()),
-            ..TapeFilter::default()
-        };
-        let page = self.catalog().tapes(&filter, None, TAPES_VETTED_MAX as u32).await?;
-        Ok(page.rows.into_iter().filter(|tape| tape.ended_ms.is_some()).map(|tape| tape.path.into()).collect())
     }
 
     async fn write_step(&self, row: &catalog::Version, position: u32, step: &Step) -> Result<(), RegistryError> {

@@ -22,6 +22,17 @@ use crate::store::catalog::{
 };
 use crate::telemetry::wall_ms;
 
+/// What comes with a component.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'a> {
+    /// The text of `plugin.toml`.
+    pub manifest: &'a str,
+    /// A signature of it.
+    pub signature: Option<&'a str>,
+    /// Numbers of tapes that it is played when it is vetted; without any, the latest of its mount.
+    pub tapes: &'a [i64],
+}
+
 /// A component on its way in: written to a file and hashed as it comes, never held in memory.
 pub struct Incoming {
     file: tokio::fs::File,
@@ -91,15 +102,15 @@ impl Registry {
     /// Adds a version whose component was [kept](Self::keep). Nothing runs by that: it waits to be vetted.
     ///
     /// # Errors
-    /// If the manifest names another component, or the tenant has the component or that version of the plugin already.
+    /// If the manifest names another component, a chosen tape is not there, or the tenant has the component or that version of the plugin already.
     pub async fn add(
         &self,
         who: &Actor,
         tenant: &str,
-        manifest: &str,
-        signature: Option<&str>,
+        upload: &Upload<'_>,
         (digest, bytes): (Digest, u64),
     ) -> Result<catalog::Version, RegistryError> {
+        let Upload { manifest, signature, tapes } = *upload;
         let terms = self.terms(tenant).await?;
         if terms.policy == Policy::Closed {
             let why = format!("the tenant {tenant:?} may not upload plugins (its policy is closed); ask an operator");
@@ -112,6 +123,7 @@ impl Registry {
                 "plugin.toml names the component {named}, and this is {digest}: build it again, and let `hotbay plugin push` write the digest"
             )));
         }
+        let chosen = self.choose(tenant, tapes).await?;
         let row = version_row(tenant, &parsed, manifest, digest, bytes, &who.name);
         let detail = json!({ "version": format!("{}@{}", row.name, row.version), "bytes": bytes, "capabilities": row.capabilities });
         let audit = who.did("plugin.uploaded", tenant, digest.to_string(), &detail);
@@ -130,7 +142,7 @@ impl Registry {
                 tenant: row.tenant.clone(),
                 digest: row.digest,
                 verdict: None,
-                steps: signed.into_iter().collect(),
+                steps: signed.into_iter().chain(chosen).collect(),
                 started_ms: row.uploaded_ms,
                 ended_ms: None,
             }),

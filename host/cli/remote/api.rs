@@ -116,8 +116,14 @@ impl Api {
     }
 
     /// Sends a body as it is read.
-    pub(super) fn send(&self, path: &str, headers: &[(&str, &str)], body: &mut dyn Read) -> Result<Value, Failure> {
-        self.ask(Method::POST, path, headers, SendBody::from_reader(body))
+    pub(super) fn send(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        headers: &[(&str, &str)],
+        body: &mut dyn Read,
+    ) -> Result<Value, Failure> {
+        self.ask(Method::POST, &with_query(path, query), headers, SendBody::from_reader(body))
     }
 
     /// `GET` of something that is no JSON and may be long.

@@ -35,6 +35,9 @@ pub(in crate::cli) struct Push {
     /// A signature of the manifest, made by minisign; the manifest must have the digest of the component then
     #[arg(long, value_name = "FILE", conflicts_with = "sign")]
     signature: Option<PathBuf>,
+    /// The number of a tape that it is played when it is vetted; may be repeated [default: the latest of its mount]
+    #[arg(long = "tape", value_name = "NUMBER")]
+    tapes: Vec<i64>,
     /// Builds the folder first
     #[arg(long)]
     build: bool,
@@ -48,7 +51,7 @@ pub(in crate::cli) struct Push {
 
 impl Push {
     pub(in crate::cli) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let Self { what, remote, whose, manifest, sign, signature, build, wait, approve } = self;
+        let Self { what, remote, whose, manifest, sign, signature, tapes, build, wait, approve } = self;
         let (component, manifest) = read(&what, manifest.as_deref(), build)?;
         let api = remote.api(environment)?;
         let signature = match (sign, signature) {
@@ -61,7 +64,9 @@ impl Push {
         let length = upload.total.to_string();
         // So that a broker that refuses it can say so before it is sent.
         let headers = [("content-type", kind.as_str()), ("content-length", &length), ("expect", "100-continue")];
-        let sent = api.send(&whose.plugins(), &headers, &mut upload);
+        let tapes: Vec<String> = tapes.iter().map(i64::to_string).collect();
+        let query = [("tapes", (!tapes.is_empty()).then(|| tapes.join(",")))];
+        let sent = api.send(&whose.plugins(), &query, &headers, &mut upload);
         upload.end();
         let uploaded = sent?;
         let version = &uploaded["version"];

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::api::Api;
 use crate::cli::Failure;
-use crate::cli::remote::show::{Look, number, paint, plain, text};
+use crate::cli::remote::show::{Look, number, paint, plain, short, text};
 
 /// How often a vetting that goes on is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -55,8 +55,41 @@ fn line(step: &Value) -> String {
         "failed" => paint(Look::Red, "✗"),
         _ => paint(Look::Faint, "-"),
     };
-    let why = if verdict == "passed" { String::new() } else { format!("  {}", cause(&step["evidence"])) };
-    format!("{sign} {:<12} {:>6} ms{why}", text(step, "step"), number(step, "ms"))
+    let evidence = &step["evidence"];
+    let why = match (text(step, "step").as_str(), verdict) {
+        ("chosen", _) => format!("  tapes {}", text(evidence, "tapes").trim_matches(['[', ']'])),
+        (_, "passed") => String::new(),
+        // There was nothing to do.
+        (_, "skipped") if evidence["error"].is_null() => String::new(),
+        _ => format!("  {}", cause(evidence)),
+    };
+    let tapes = evidence["tapes"].as_array().into_iter().flatten().filter(|tape| tape.is_object());
+    let tapes: String = tapes.map(played).collect();
+    format!("{sign} {:<12} {:>6} ms{why}{tapes}", text(step, "step"), number(step, "ms"))
+}
+
+/// What came of a tape: how much of it was played, and what the version does differently.
+fn played(tape: &Value) -> String {
+    let name = text(tape, "tape");
+    if tape["unplayed"].is_string() {
+        return format!("\n    {name}: not played: {}", text(tape, "unplayed"));
+    }
+    let recorded = tape["recorded"].as_array().into_iter().flatten().filter_map(Value::as_str).map(short);
+    let against = match tape["beside"].as_str() {
+        Some(deployed) => format!("deployed is {}", short(deployed)),
+        None => format!("recorded with {}", recorded.collect::<Vec<_>>().join(", ")),
+    };
+    let (batches, events, differing) = (number(tape, "batches"), number(tape, "events"), number(tape, "differing"));
+    let outcome = if differing == 0 { "the same effects".to_owned() } else { format!("{differing} differences") };
+    let head = format!("\n    {name}: {batches} batches, {events} events, {against}: {outcome}");
+    let told = tape["differences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shown = told.iter().fold(head, |out, difference| {
+        out + "\n      " + &plain(difference.as_str().unwrap_or_default()).replace('\n', " ")
+    });
+    match differing.saturating_sub(told.len() as u64) {
+        0 => shown,
+        more => format!("{shown}\n      and {more} more"),
+    }
 }
 
 /// What the evidence says in words, or all of it.

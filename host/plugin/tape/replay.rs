@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::limits::{MountLimits, REPLAY_DIFFERENCES_MAX};
 use crate::plugin::Plugin;
-use crate::plugin::account::{Difference, account, cause, differences};
+use crate::plugin::account::{Difference, Entry, account, cause, differences};
 use crate::plugin::content::{Content, beside};
 use crate::plugin::fault::Fault;
 use crate::plugin::instance::{Instance, Opening};
@@ -29,6 +29,9 @@ pub struct Replay {
     pub digest: String,
     /// Versions the tape was recorded with.
     pub recorded: BTreeSet<String>,
+    /// The version it was compared with, if that was run, too; otherwise it was compared with what was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
     /// Batches that were run.
     pub batches: u64,
     /// Events in them.
@@ -124,35 +127,37 @@ impl fmt::Display for BatchDifference {
 ///
 /// # Errors
 /// If the tape cannot be read to its end. What was found so far is lost.
-pub async fn replay(plugin: &Plugin, mut tape: Tape, limits: Arc<MountLimits>) -> Result<Replay, TapeError> {
-    let result = Replay { digest: plugin.digest().to_string(), ..Replay::default() };
-    let mut player = Player {
-        plugin,
-        limits,
-        name: tape.name().clone(),
-        settings: tape.header().settings.clone(),
-        current: None,
-        previous: None,
-        saved: Memory::Recorded,
-        opened: None,
-        batch: 0,
-        line: 0,
-        unrecorded: 0,
-        result,
-    };
-    while let Some(line) = tape.next_line()? {
-        player.line = tape.line();
-        match line {
-            Line::Open(opened) => player.open(opened, &tape).await?,
-            Line::Batch(handled) => player.handle(handled, &tape).await?,
-            Line::Save(saved) => player.save(saved, &tape).await,
-            Line::Back => {
-                if let Some(previous) = player.previous.take() {
-                    player.current = Some(previous);
+pub async fn replay(plugin: &Plugin, tape: Tape, limits: Arc<MountLimits>) -> Result<Replay, TapeError> {
+    replay_beside(plugin, None, tape, limits).await
+}
+
+/// The same, compared not with what was recorded but with what another version does with it, under limits of its own.
+///
+/// # Errors
+/// Like [`replay`].
+pub async fn replay_beside(
+    plugin: &Plugin,
+    beside: Option<(&Plugin, Arc<MountLimits>)>,
+    mut tape: Tape,
+    limits: Arc<MountLimits>,
+) -> Result<Replay, TapeError> {
+    let mut player = Player::new(plugin, limits, &tape);
+    let mut beside = beside.map(|(plugin, limits)| Player::new(plugin, limits, &tape));
+    player.result.beside = beside.as_ref().map(|beside| beside.result.digest.clone());
+    while let Some(mut line) = tape.next_line()? {
+        if let Some(beside) = &mut beside {
+            beside.play(line.clone(), &tape).await?;
+            match (&mut line, beside.did.take()) {
+                (Line::Batch(handled), Some(did)) => {
+                    (handled.effects, handled.fault) =
+                        did.map_or_else(|fault| (Vec::new(), Some(fault)), |did| (did, None));
                 }
+                // What it saves is its own.
+                (Line::Save(saved), _) => saved.saved = None,
+                _ => {}
             }
-            Line::Discard { .. } | Line::End(_) => {}
         }
+        player.play(line, &tape).await?;
     }
     player.result.cut = tape.is_cut();
     player.result.end = tape.end().cloned();
@@ -174,6 +179,8 @@ struct Player<'a> {
     line: u64,
     /// Reads of the call under way that no answer was recorded for.
     unrecorded: u32,
+    /// What the last batch did, if it was run.
+    did: Option<Result<Vec<Entry>, Fault>>,
     result: Replay,
 }
 
@@ -185,7 +192,41 @@ enum Memory {
     Own(Option<Vec<u8>>),
 }
 
-impl Player<'_> {
+impl<'a> Player<'a> {
+    fn new(plugin: &'a Plugin, limits: Arc<MountLimits>, tape: &Tape) -> Self {
+        Self {
+            plugin,
+            limits,
+            name: tape.name().clone(),
+            settings: tape.header().settings.clone(),
+            current: None,
+            previous: None,
+            saved: Memory::Recorded,
+            opened: None,
+            batch: 0,
+            line: 0,
+            unrecorded: 0,
+            did: None,
+            result: Replay { digest: plugin.digest().to_string(), ..Replay::default() },
+        }
+    }
+
+    async fn play(&mut self, line: Line, tape: &Tape) -> Result<(), TapeError> {
+        self.line = tape.line();
+        match line {
+            Line::Open(opened) => self.open(opened, tape).await?,
+            Line::Batch(handled) => self.handle(handled, tape).await?,
+            Line::Save(saved) => self.save(saved, tape).await,
+            Line::Back => {
+                if let Some(previous) = self.previous.take() {
+                    self.current = Some(previous);
+                }
+            }
+            Line::Discard { .. } | Line::End(_) => {}
+        }
+        Ok(())
+    }
+
     async fn open(&mut self, opened: Opened, tape: &Tape) -> Result<(), TapeError> {
         let is_own = opened.digest == self.result.digest;
         if let Some(fault) = &opened.fault {
@@ -268,21 +309,24 @@ impl Player<'_> {
             Ok(effects) => {
                 self.current = instance;
                 self.previous = None;
-                if handled.fault.is_some() {
-                    self.compare_faults(handled.fault, None, Some(number), only);
-                    return Ok(());
-                }
                 let mut effects = account(&effects);
                 for entry in &mut effects {
                     tape.redaction().entry(entry);
+                }
+                if handled.fault.is_some() {
+                    self.compare_faults(handled.fault, None, Some(number), only);
+                    self.did = Some(Ok(effects));
+                    return Ok(());
                 }
                 for difference in differences(&handled.effects, &effects) {
                     let difference = difference.placed(&batch);
                     let event = difference.event.and_then(|index| batch.events.get(index as usize));
                     self.differs(Some(number), event.map(cause), Differs::Effect(difference));
                 }
+                self.did = Some(Ok(effects));
             }
             Err(fault) => {
+                self.did = Some(Err(fault.clone()));
                 self.result.faults += 1;
                 self.compare_faults(handled.fault, Some(fault), Some(number), only);
             }

@@ -28,7 +28,7 @@ use crate::protocol::capability::Capability;
 use crate::protocol::name::ChannelName;
 use crate::registry::manifest::Manifest;
 use crate::registry::vet::child::Heard;
-use crate::registry::vet::plan::Plan;
+use crate::registry::vet::plan::{Deployed, Plan};
 
 pub use crate::registry::vet::worker::{COMMAND as WORKER_COMMAND, WorkerError, read, try_out};
 
@@ -150,6 +150,8 @@ pub struct Vetting<'a> {
     pub settings: String,
     /// Tapes it is played, at most [`TAPES_VETTED_MAX`](crate::limits::TAPES_VETTED_MAX).
     pub tapes: Vec<PathBuf>,
+    /// The version that is deployed now: what it does with the tapes is what counts, if its code is kept.
+    pub deployed: Option<Digest>,
     /// What the conformance run follows from.
     pub seed: u64,
     /// Where the files lie that one worker leaves for the next.
@@ -173,6 +175,7 @@ impl<'a> Vetting<'a> {
             channels: channels.filter_map(|name| ChannelName::new("default", &name).ok()).collect(),
             settings: "{}".to_owned(),
             tapes: Vec::new(),
+            deployed: None,
             seed: rand::random(),
             folder: std::env::temp_dir(),
             keep: None,
@@ -225,7 +228,8 @@ async fn run(
         tell(failed(StepName::Size, began, &error));
         return Ok(false);
     }
-    let plan = Plan::of(vetting, digest);
+    let mut plan = Plan::of(vetting, digest);
+    plan.deployed = deployed(vetting, digest, work).await?;
     work.write_plan(&plan)?;
     let reads = [StepName::Size, StepName::Validate, StepName::Imports, StepName::Memory];
     if !listen(work, again(component)?, &[], &reads, tell).await? {
@@ -247,6 +251,26 @@ async fn run(
     }
     let code = File::open(work.code()).map_err(|e| work.failed(&e))?;
     listen(work, code, &["--conformance"], &[StepName::Conformance, StepName::Tapes], tell).await
+}
+
+/// The version that is deployed now, if there are tapes to compare it by, and it is another one.
+async fn deployed(vetting: &Vetting<'_>, digest: Digest, work: &Work) -> Result<Option<Deployed>, VetError> {
+    let (Some(runtime), Some(deployed)) = (&vetting.keep, vetting.deployed.filter(|deployed| *deployed != digest))
+    else {
+        return Ok(None);
+    };
+    if vetting.tapes.is_empty() {
+        return Ok(None);
+    }
+    let (runtime, code) = (Arc::clone(runtime), work.deployed());
+    let exported = tokio::task::spawn_blocking(move || runtime.export(deployed, &code).map(|()| code)).await;
+    match exported.map_err(|e| VetError::Worker { words: e.to_string() })? {
+        Ok(code) => Ok(Some(Deployed { digest: deployed.to_string(), code, limits: vetting.limits.clone() })),
+        Err(error) => {
+            tracing::warn!(%error, "the version that is deployed is not compared with; what was recorded is");
+            Ok(None)
+        }
+    }
 }
 
 /// Runs a worker and tells what it says. Whether it said all of these steps, and none failed.
@@ -311,6 +335,10 @@ impl Work {
 
     fn code(&self) -> PathBuf {
         self.0.join("code")
+    }
+
+    fn deployed(&self) -> PathBuf {
+        self.0.join("deployed")
     }
 
     fn write_plan(&self, plan: &Plan) -> Result<(), VetError> {

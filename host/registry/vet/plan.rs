@@ -37,6 +37,21 @@ pub(super) struct Plan {
     seed: u64,
     /// Tapes it is played.
     pub(super) tapes: Vec<PathBuf>,
+    /// The version it is compared with there; without one, with what was recorded.
+    #[serde(default)]
+    pub(super) deployed: Option<Deployed>,
+}
+
+/// The version that is deployed now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deployed {
+    /// Names the component, in hexadecimal.
+    pub(super) digest: String,
+    /// Where its code is.
+    pub(super) code: PathBuf,
+    /// The limits of the mount.
+    pub(super) limits: MountLimits,
 }
 
 impl Plan {
@@ -54,6 +69,7 @@ impl Plan {
             settings: vetting.settings.clone(),
             seed: vetting.seed,
             tapes: vetting.tapes.iter().take(TAPES_VETTED_MAX).cloned().collect(),
+            deployed: None,
         }
     }
 

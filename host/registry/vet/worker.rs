@@ -12,14 +12,16 @@ use rustix::process::Resource;
 use serde_json::{Value, json};
 
 use crate::limits::{
-    CONFORMANCE_CPU_MS_MAX, REPLAY_CPU_S_MAX, SCRATCH_BYTES_MAX, VET_READ_CPU_S_MAX, VET_READ_MEMORY_BYTES_MAX,
+    CONFORMANCE_CPU_MS_MAX, MountLimits, REPLAY_CPU_S_MAX, SCRATCH_BYTES_MAX, VET_READ_CPU_S_MAX,
+    VET_READ_MEMORY_BYTES_MAX,
 };
 use crate::plugin::compile::Digest;
 use crate::plugin::inspect::{CONTRACT, Inspection, Outline, recognise};
-use crate::plugin::tape::{BatchDifference, Differs, Replay, Tape, replay};
+use crate::plugin::tape::{BatchDifference, Differs, Replay, Tape, replay_beside};
 use crate::plugin::{Plugin, PluginError, confine, trial};
+use crate::protocol::capability::Capability;
 use crate::registry::conformance;
-use crate::registry::vet::plan::Plan;
+use crate::registry::vet::plan::{Deployed, Plan};
 use crate::registry::vet::{Step, StepName, Verdict, ms};
 
 /// The subcommand of the broker's own program.
@@ -81,6 +83,8 @@ pub fn try_out(plan: &Path) -> Result<(), WorkerError> {
     // What the plugin logs is part of what a failure is explained by; without it the failure is known all the same.
     drop(crate::telemetry::start_plugin_logging());
     let tapes: Vec<_> = plan.tapes.iter().map(|path| (path.as_path(), Tape::open(path))).collect();
+    // Without it, what was recorded counts; the evidence says which.
+    let deployed = plan.deployed.as_ref().and_then(|deployed| load_deployed(deployed).ok());
     // No IO: it needs no descriptor of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|e| WorkerError::Plan(e.to_string()))?;
@@ -93,7 +97,7 @@ pub fn try_out(plan: &Path) -> Result<(), WorkerError> {
     give_up(&[
         // Reserved address space does not count, only what can be written. A few instances run at once.
         (Resource::Data, (1 << 30) + SCRATCH_BYTES_MAX + 16 * plan.limits.memory_bytes_max as u64),
-        (Resource::Cpu, 2 * CONFORMANCE_CPU_MS_MAX / 1_000 + REPLAY_CPU_S_MAX),
+        (Resource::Cpu, 2 * CONFORMANCE_CPU_MS_MAX / 1_000 + 2 * REPLAY_CPU_S_MAX),
     ])?;
     let conditions = plan.conditions();
     let findings = runtime.block_on(conformance::run(&plugin, &conditions));
@@ -114,7 +118,10 @@ pub fn try_out(plan: &Path) -> Result<(), WorkerError> {
     for (path, tape) in tapes {
         let replayed = match tape {
             // The plan's limits: the tape's would be those of whoever made it.
-            Ok(tape) => runtime.block_on(replay(&plugin, tape, Arc::clone(&conditions.limits))),
+            Ok(tape) => {
+                let beside = deployed.as_ref().map(|(deployed, limits)| (deployed, Arc::clone(limits)));
+                runtime.block_on(replay_beside(&plugin, beside, tape, Arc::clone(&conditions.limits)))
+            }
             Err(error) => Err(error),
         };
         played.push((path, replayed.map_err(|error| error.to_string())));
@@ -232,10 +239,23 @@ fn fits(plan: &Plan, outline: &Outline) -> Result<Value, Value> {
 fn load(plan: &Plan) -> Result<Plugin, PluginError> {
     let mut code = Vec::new();
     io::stdin().lock().read_to_end(&mut code).map_err(|e| PluginError::Compile { cause: e.to_string() })?;
+    trial::load(&plan.name, digest(&plan.digest)?, &code, &plan.grants, &plan.limits)
+}
+
+/// Loads the version that is deployed now, which was granted what it imports.
+fn load_deployed(deployed: &Deployed) -> Result<(Plugin, Arc<MountLimits>), PluginError> {
+    let unreadable = |e: io::Error| PluginError::File { path: deployed.code.clone(), cause: e.to_string() };
+    let code = std::fs::read(&deployed.code).map_err(unreadable)?;
+    let grants = Capability::ALL.into_iter().collect();
+    let plugin = trial::load("deployed", digest(&deployed.digest)?, &code, &grants, &deployed.limits)?;
+    Ok((plugin, Arc::new(deployed.limits.clone())))
+}
+
+fn digest(named: &str) -> Result<Digest, PluginError> {
     let mut digest = Digest([0; 32]);
-    let named = hex::decode_to_slice(&plan.digest, &mut digest.0);
-    named.map_err(|e| PluginError::Engine { cause: format!("the plan names no component: {e}") })?;
-    trial::load(&plan.name, digest, &code, &plan.grants, &plan.limits)
+    let read = hex::decode_to_slice(named, &mut digest.0);
+    read.map_err(|e| PluginError::Engine { cause: format!("the plan names no component: {e}") })?;
+    Ok(digest)
 }
 
 /// What came of the tapes: a version may do something else than the one before, that is for people to judge; it must not fail where that
@@ -254,7 +274,7 @@ fn told_of(played: &[(&Path, Result<Replay, String>)]) -> Result<Value, Value> {
                 }
                 let differences: Vec<String> = replayed.differences.iter().take(TOLD_MAX).map(ToString::to_string).collect();
                 json!({
-                    "tape": name, "batches": replayed.batches, "events": replayed.events, "faults": replayed.faults,
+                    "tape": name, "recorded": replayed.recorded, "beside": replayed.beside, "batches": replayed.batches, "events": replayed.events, "faults": replayed.faults,
                     "differing": replayed.differing, "unrecorded_reads": replayed.unrecorded_reads, "differences": differences,
                 })
             }

@@ -9,16 +9,17 @@ use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::limits::{MANIFEST_BYTES_MAX, SIGNATURE_BYTES_MAX, UPLOAD_MS_MAX, UPLOADS_MAX};
-use crate::registry::RegistryError;
 use crate::registry::manifest::Manifest;
+use crate::registry::{self, RegistryError};
 use crate::server::Site;
 use crate::server::admin::PREFIX;
 use crate::server::admin::caller::Owner;
 use crate::server::admin::failure::Failure;
+use crate::server::admin::input::Asked;
 use crate::server::admin::multipart::{MultipartError, Parts};
 use crate::server::admin::plugins::VersionView;
 use crate::server::shares::Shares;
@@ -35,6 +36,28 @@ pub struct Uploads(Arc<Shares>);
 impl Default for Uploads {
     fn default() -> Self {
         Self(Shares::new(UPLOADS_MAX))
+    }
+}
+
+/// What an upload asks for.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UploadAsked {
+    /// Numbers of tapes that it is played when it is vetted, separated by commas [default: the latest of its mount]. Those of a tenant's
+    /// channels alone, if the plugin is a tenant's.
+    tapes: Option<String>,
+}
+
+impl UploadAsked {
+    fn tapes(&self) -> Result<Vec<i64>, Failure> {
+        let numbers = self.tapes.iter().flat_map(|tapes| tapes.split(',')).map(|number| {
+            number
+                .trim()
+                .parse()
+                .map_err(|_| Failure::invalid(format!("tapes: {number:?} is not the number of a tape")))
+        });
+        numbers.collect()
     }
 }
 
@@ -65,14 +88,20 @@ pub(super) struct Upload {
 /// It is vetted before anything of it runs, in the background; follow `vetting`. Needs the parts in the order `manifest`, `signature`
 /// (if any), `component`.
 #[utoipa::path(
-    post, path = "/plugins", tag = "plugins",
+    post, path = "/plugins", tag = "plugins", params(UploadAsked),
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Uploaded), (status = 400, body = super::failure::FailureBody),
-        (status = 409, body = super::failure::FailureBody), (status = 413, body = super::failure::FailureBody),
+        (status = 404, body = super::failure::FailureBody), (status = 409, body = super::failure::FailureBody), (status = 413, body = super::failure::FailureBody),
     )
 )]
-pub(super) async fn upload(State(site): State<Arc<Site>>, owner: Owner, request: Request) -> Result<Response, Failure> {
+pub(super) async fn upload(
+    State(site): State<Arc<Site>>,
+    owner: Owner,
+    Asked(asked): Asked<UploadAsked>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let tapes = asked.tapes()?;
     let component_bytes_max = site.limits.plugin_bytes_max;
     let (head, body) = request.into_parts();
     let announced = body.size_hint().lower();
@@ -96,7 +125,7 @@ pub(super) async fn upload(State(site): State<Arc<Site>>, owner: Owner, request:
         return Err(Failure::unavailable(message).after(Duration::from_secs(1)));
     }
     let limit = Duration::from_millis(UPLOAD_MS_MAX);
-    let taken = tokio::time::timeout(limit, take(&site, &owner, &mut parts)).await;
+    let taken = tokio::time::timeout(limit, take(&site, &owner, &tapes, &mut parts)).await;
     let slow =
         || Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", format!("the upload took longer than {limit:?}"));
     match taken.unwrap_or_else(|_| Err(slow())) {
@@ -125,7 +154,7 @@ fn place(version: &Version) -> String {
     }
 }
 
-async fn take(site: &Site, owner: &Owner, parts: &mut Parts) -> Result<Version, Failure> {
+async fn take(site: &Site, owner: &Owner, tapes: &[i64], parts: &mut Parts) -> Result<Version, Failure> {
     expect(parts, "manifest").await?;
     let manifest = parts.text("manifest", MANIFEST_BYTES_MAX).await?;
     // Known before the component comes.
@@ -150,7 +179,8 @@ async fn take(site: &Site, owner: &Owner, parts: &mut Parts) -> Result<Version, 
         return Err(Failure::invalid(format!("the part {more:?} is one too many; the component is the last one")));
     }
     let who = owner.caller.actor(None);
-    Ok(site.registry.take_in(&who, &owner.tenant, &manifest, signature.as_deref(), incoming).await?)
+    let upload = registry::Upload { manifest: &manifest, signature: signature.as_deref(), tapes };
+    Ok(site.registry.take_in(&who, &owner.tenant, &upload, incoming).await?)
 }
 
 async fn expect(parts: &mut Parts, wanted: &'static str) -> Result<(), Failure> {
