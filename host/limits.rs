@@ -87,8 +87,11 @@ pub const SCRATCH_BYTES_MAX: u64 = 256 << 20;
 pub const CONFORMANCE_MESSAGES: u32 = 1_000;
 /// Processor time of a conformance run, in milliseconds.
 pub const CONFORMANCE_CPU_MS_MAX: u64 = 60_000;
-/// How long a worker that vets a component may take, in seconds. It only gets the time that nobody else wants.
-pub const VET_WALL_S_MAX: u64 = 180;
+/// How long a worker that vets a component may take, in seconds. It only gets the time that nobody else wants: what limits the component
+/// is its processor time, and a worker that does not end within this could not do its work.
+pub const VET_WALL_S_MAX: u64 = 900;
+/// How often a component is vetted for which workers got too little processor time; then it waits for the next start.
+pub const VET_TRIES_MAX: u32 = 3;
 /// Processor time for reading a component that is vetted, in seconds.
 pub const VET_READ_CPU_S_MAX: u64 = 20;
 /// Address space for reading a component that is vetted, in bytes.
@@ -207,7 +210,7 @@ impl Default for NodeLimits {
             plugin_bytes_max: 32 << 20,
             compile_memory_bytes_max: 2 << 30,
             compile_cpu_s_max: 60,
-            compile_wall_s_max: 90,
+            compile_wall_s_max: 600,
             drain_ms_max: 10_000,
         }
     }

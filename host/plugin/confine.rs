@@ -39,6 +39,17 @@ pub fn open_nothing() -> io::Result<()> {
     limit(&[(Resource::Core, 0), (Resource::Nofile, 0)])
 }
 
+/// Processor time that a worker has had so far, in milliseconds (`proc_pid_stat(5)`); 0 if it is gone.
+pub fn cpu_ms(pid: Option<u32>) -> u64 {
+    /// Fields after the name: time in user mode and in the kernel, in ticks.
+    const TIMES: std::ops::Range<usize> = 11..13;
+    let stat = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let ticks: u64 = fields.get(TIMES).into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks * 1_000 / rustix::param::clock_ticks_per_second().max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -54,6 +65,17 @@ mod tests {
             Command::new(this).args(["--exact", name, "--ignored", "--nocapture"]).env_clear().output().unwrap();
         let words = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && words.contains("opened nothing"), "{words}");
+    }
+
+    #[test]
+    fn what_a_process_had_of_the_processor_is_known() {
+        let this = Some(std::process::id());
+        let before = cpu_ms(this);
+        let mut worked = 0_u64;
+        while cpu_ms(this) < before + 50 {
+            worked = std::hint::black_box(worked.wrapping_mul(31) + 1);
+        }
+        assert_eq!((cpu_ms(None), cpu_ms(Some(u32::MAX))), (0, 0));
     }
 
     #[test]

@@ -275,6 +275,17 @@ pub enum PluginError {
         /// Why.
         cause: String,
     },
+    /// Its worker got too little processor time to end. That says nothing about the component.
+    #[error(
+        "compiling did not end within {wall_s} s (compile_wall_s_max), in which it got {cpu_ms} ms of processor time: it only gets what \
+         nobody else wants"
+    )]
+    Starved {
+        /// How long it had.
+        wall_s: u64,
+        /// What it got of that.
+        cpu_ms: u64,
+    },
     /// Needs more than an instance may have.
     #[error("the component needs more than an instance may have: {cause}")]
     DoesNotFit {

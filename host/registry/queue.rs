@@ -1,13 +1,13 @@
 //! The queue of vetting: one version after the other, each step written down as it ends. What waits survives a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::limits::{MountLimits, VETTING_QUEUE_MAX};
+use crate::limits::{MountLimits, VET_TRIES_MAX, VETTING_QUEUE_MAX};
 use crate::plugin::compile::Digest;
 use crate::protocol::capability::Capability;
 use crate::protocol::name::{ChannelName, ChannelPattern};
@@ -15,7 +15,7 @@ use crate::registry::chosen::CHOSEN;
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::tenants::Policy;
-use crate::registry::vet::{self, Report, Step};
+use crate::registry::vet::{self, Report, Step, VetError};
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::{self, Change, Cursor, Status, Verdict, VersionFilter, Vetting, VettingStep};
 use crate::telemetry::wall_ms;
@@ -48,6 +48,7 @@ impl Registry {
             tracing::error!(%error, "versions that waited to be vetted cannot be read; they wait for the next start");
         }
         let mut next = self.queue.next.lock().await;
+        let mut starved: HashMap<Waiting, u32> = HashMap::new();
         loop {
             let (tenant, digest) = tokio::select! {
                 biased;
@@ -62,10 +63,25 @@ impl Registry {
                 biased;
                 // It is vetted again at the next start.
                 _ = stop.wait_for(|stop| *stop) => return,
-                result = vetting => if let Err(error) = result {
-                    tracing::error!(tenant, %digest, %error, "a version could not be vetted; it waits for the next start");
+                result = vetting => match result {
+                    Ok(()) => drop(starved.remove(&(tenant, digest))),
+                    Err(error) => self.put_back(&(tenant, digest), &error, &mut starved),
                 },
             }
+        }
+    }
+
+    /// A version could not be vetted: behind the others it is tried again, if that was for lack of processor time.
+    fn put_back(&self, waiting: &Waiting, error: &RegistryError, starved: &mut HashMap<Waiting, u32>) {
+        let (tenant, digest) = waiting;
+        let tries = starved.entry(waiting.clone()).or_insert(0);
+        *tries += 1;
+        let is_starved = matches!(error, RegistryError::Vetting(VetError::Starved { .. }));
+        if is_starved && *tries < VET_TRIES_MAX && self.queue.waiting.try_send(waiting.clone()).is_ok() {
+            tracing::warn!(tenant, %digest, %error, "a version is vetted once more");
+        } else {
+            starved.remove(waiting);
+            tracing::error!(tenant, %digest, %error, "a version could not be vetted; it waits for the next start");
         }
     }
 
@@ -170,10 +186,16 @@ impl Registry {
                 self.write_step(row, position, &step).await?;
                 position += 1;
             }
-            Ok::<(), RegistryError>(())
+            Ok::<u32, RegistryError>(position)
         };
         let (report, written) = tokio::join!(report, writes);
-        written?;
+        let position = written?;
+        if let Err(RegistryError::Vetting(error @ VetError::Starved { step, wall_s, .. })) = &report {
+            // Whoever looks at it sees why it waits.
+            let evidence = json!({ "error": error.to_string() });
+            let step = Step { step: *step, verdict: vet::Verdict::Skipped, ms: wall_s * 1_000, evidence };
+            self.write_step(row, position, &step).await?;
+        }
         let report = report?;
         let passed = report.passed();
         let why = report.failure();

@@ -1,5 +1,5 @@
 //! Vetting: what must not run is refused at the step that can tell, with evidence, and costs nobody else anything. Through `hotbay plugin
-//! check`, which vets in the same workers as the broker.
+//! check`, which vets in the same workers as the broker; and what a machine without time is no reason to refuse.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::admin::Admin;
+use crate::support::broker::Setup;
+use crate::support::client::DEADLINE;
 use crate::support::{component, hostile};
 
 /// A file in a folder that goes with it.
@@ -305,4 +308,57 @@ fn workers_have_nothing_to_give_away() {
         let after_name = stat.rsplit_once(')').expect("a name").1;
         assert_eq!(after_name.split_whitespace().nth(41 - 3), Some("5"));
     }
+}
+
+/// What is no component is refused as soon as it is its turn.
+fn asserts_rejected(admin: &Admin, folder: &TempDir) {
+    let file = folder.path().join("none.wasm");
+    std::fs::write(&file, b"nonsense").expect("a file");
+    let pushed = admin.push(&file, "none", "1.0.0", &["--wait"]);
+    assert!(pushed.code == Some(1) && pushed.out.contains("not WebAssembly"), "{pushed:?}");
+}
+
+/// Goal: a machine that is too busy is not held against a version: it waits, is tried again, says why, and keeps nobody else waiting for
+/// ever; what it is is found out when there is time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_judged_is_not_refused() {
+    let mut patient = Setup::fixture("").start();
+    let operator = Admin::operator(&patient);
+    assert_eq!(patient.terminate().await, Some(0));
+    let folder = || TempDir::new().expect("a folder");
+    let data = || patient.data().to_owned();
+    // It compiles for a minute of processor time, and gets a second.
+    let mut hurried = Setup::fixture("").set("limits.compile_wall_s_max", 1).start_in(folder(), data());
+    let admin = Admin::with(&hurried, Some(operator.key()));
+    let files = folder();
+    let long = files.path().join("long.wasm");
+    std::fs::write(&long, hostile::loops(46_000)).expect("a file");
+    admin.push(&long, "long", "1.0.0", &[]).words();
+
+    let log = hurried.until_log("a version could not be vetted; it waits for the next start").await;
+
+    assert_eq!(log.matches("a version is vetted once more").count(), 2, "{log}");
+    // Behind it the queue goes on.
+    asserts_rejected(&admin, &files);
+    let version = admin.get("/plugins/long@1.0.0").await.json();
+    let last = version["vetting"]["steps"].as_array().and_then(|steps| steps.last()).expect("a step").clone();
+    assert_eq!(
+        (&version["status"], &last["step"], &last["verdict"]),
+        (&"vetting".into(), &"compile".into(), &"skipped".into())
+    );
+    let shown = admin.cli(&["plugin", "show", "long@1.0.0"]).words();
+    assert!(shown.contains("it could not be judged: the step compile did not end within 1 s"), "{shown}");
+    assert_eq!(hurried.terminate().await, Some(0));
+
+    // With time for it, it is the processor time that tells.
+    let calm = Setup::fixture("").set("limits.compile_cpu_s_max", 2).start_in(folder(), data());
+    let admin = Admin::with(&calm, Some(operator.key()));
+    let judged = async {
+        while admin.get("/plugins/long@1.0.0").await.json()["status"] == "vetting" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, judged).await.expect("a verdict");
+    let shown = admin.cli(&["plugin", "show", "long@1.0.0"]).words();
+    assert!(shown.contains("rejected") && shown.contains("limits of memory or CPU time"), "{shown}");
 }

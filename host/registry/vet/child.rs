@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::limits::EVIDENCE_BYTES_MAX;
+use crate::plugin::confine;
 use crate::registry::vet::{Step, StepName, Verdict, VetError, ms};
 
 /// Longest line of a worker: a step with its evidence, before it is cut.
@@ -50,13 +51,16 @@ pub(super) async fn run(
         (told, child.wait().await)
     };
     let ended = tokio::time::timeout(wall, async { tokio::join!(listen, tail(stderr)) }).await;
-    let (told, status, words) = if let Ok(((told, status), words)) = ended {
-        (told, status.ok(), words)
-    } else {
+    let ended = match ended {
+        Ok(((told, status), words)) => Some((told, status.ok(), words)),
+        Err(_) => None,
+    };
+    let cpu_ms = confine::cpu_ms(child.id());
+    let (told, status, words) = ended.unwrap_or_else(|| (Ok(()), None, String::new()));
+    if status.is_none() {
         // Kills it and takes its status, so that no zombie is left.
         drop(child.kill().await);
-        (Ok(()), None, String::new())
-    };
+    }
     if let Some(mut step) = steps.failed {
         // What the plugin logged, as what it panicked with, tells its author more than the trap does.
         if let (Some(evidence), false) = (step.evidence.as_object_mut(), words.is_empty()) {
@@ -72,9 +76,8 @@ pub(super) async fn run(
             return Err(VetError::Worker { words });
         }
         (Ok(()), Some(status)) => how_it_ended(status),
-        (Ok(()), None) => {
-            format!("it took longer than {} s; vetting only gets the time that nobody else wants", wall.as_secs())
-        }
+        // A component is limited by its processor time. This is about the machine.
+        (Ok(()), None) => return Err(VetError::Starved { step, wall_s: wall.as_secs(), cpu_ms }),
     };
     let evidence = json!({ "error": format!("the worker was stopped in this step: {cause}"), "words": words });
     tell(Step { step, verdict: Verdict::Failed, ms: ms(steps.since), evidence });
@@ -221,8 +224,6 @@ mod tests {
             ),
             (r#"echo '{"step":"validate","verdict":"maybe","ms":1,"evidence":{}}'"#, 60_000, "nobody understands"),
             ("yes | tr -d '\\n' | head -c 100000000", 60_000, "nobody understands"),
-            ("yes >&2 | head -c 1; exec sleep 1000", 300, "longer than"),
-            ("exec sleep 1000", 300, "longer than"),
         ] {
             let mut child = Script::new();
             let heard = child.run(&format!("echo '{SIZE}'; {script}"), wall_ms).await;
@@ -232,6 +233,17 @@ mod tests {
             assert_eq!((last.step, last.verdict), (StepName::Validate, Verdict::Failed), "{script}");
             assert!(last.error().is_some_and(|error| error.contains(words)), "{script}: {last:?}");
             assert!(last.evidence.to_string().len() < 6_000, "{script}");
+        }
+    }
+
+    /// Goal: a machine that has no time left is not held against the component; its worker is gone all the same.
+    #[tokio::test]
+    async fn a_worker_that_does_not_end_in_time_was_starved() {
+        for says in ["", "yes >&2 | head -c 1; "] {
+            let mut script = Script::new();
+            let heard = script.run(&format!("echo '{SIZE}'; {says}exec sleep 1000"), 300).await;
+            assert!(matches!(heard, Err(VetError::Starved { step: StepName::Validate, .. })), "{heard:?}");
+            assert_eq!(script.told.len(), 1, "{says}");
         }
     }
 

@@ -244,6 +244,9 @@ async fn run(
             ms: ms(began),
             evidence: json!({ "code_bytes": bytes }),
         }),
+        Err(PluginError::Starved { wall_s, cpu_ms }) => {
+            return Err(VetError::Starved { step: StepName::Compile, wall_s, cpu_ms });
+        }
         Err(error) => {
             tell(failed(StepName::Compile, began, &error.to_string()));
             return Ok(false);
@@ -390,6 +393,19 @@ pub enum VetError {
     Worker {
         /// Its own words.
         words: String,
+    },
+    /// A worker got too little processor time.
+    #[error(
+        "it could not be judged: the step {} did not end within {wall_s} s, in which it got {cpu_ms} ms of processor time; vetting only gets \
+         what nobody else wants", step.as_str()
+    )]
+    Starved {
+        /// What it was about.
+        step: StepName,
+        /// How long it had.
+        wall_s: u64,
+        /// What it got of that.
+        cpu_ms: u64,
     },
     /// The code cannot be kept.
     #[error(transparent)]
