@@ -137,6 +137,8 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 256 << 10;
 pub const ADMIN_BODY_MS_MAX: u64 = 10_000;
 /// Longest reason in the audit log, in bytes.
 pub const ADMIN_REASON_BYTES_MAX: usize = 1 << 10;
+/// How long a channel that is put to sleep may take to end its batch, in milliseconds.
+pub const BEDTIME_MS_MAX: u64 = 15_000;
 /// Uploads of versions at the same time; of each tenant and operator one.
 pub const UPLOADS_MAX: usize = 10;
 /// How long an upload may take, in milliseconds.
@@ -147,6 +149,20 @@ pub const UPLOAD_PAUSE_MS_MAX: u64 = 30_000;
 pub const LOG_FOLLOWERS_MAX: usize = 64;
 /// Lines that wait for the slowest of them; further ones it misses, and is told how many.
 pub const LOG_LINES_FOLLOWED_MAX: usize = 1_024;
+/// Who may follow channels, at the same time; a caller may be a tenth of them.
+pub const TAILS_MAX: usize = 64;
+/// Batches that wait for each of them; further ones they miss, and are told how many.
+pub const TAIL_LINES_MAX: usize = 256;
+/// Bytes of such lines, if they are more than one.
+pub const TAIL_BYTES_MAX: usize = 1 << 20;
+/// Events, and effects, that are shown of a batch.
+pub const TAIL_ITEMS_MAX: usize = 64;
+/// Bytes that are shown of a payload.
+pub const TAIL_PAYLOAD_BYTES_MAX: usize = 1 << 10;
+/// Bytes that are shown of all payloads of a batch.
+pub const TAIL_PAYLOADS_BYTES_MAX: usize = 64 << 10;
+/// Bytes that are shown of names and other words.
+pub const TAIL_TEXT_BYTES_MAX: usize = 256;
 /// Largest signature that comes with an upload, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 

@@ -29,8 +29,9 @@ use crate::channel::actor::tape::Taping;
 use crate::channel::core::{BatchId, Core, Output, Step};
 use crate::channel::courier::Courier;
 use crate::channel::directory::{Channel, Directory};
-use crate::channel::mailbox::{Enclosure, Letter, Quiet, Reply};
+use crate::channel::mailbox::{Enclosure, Letter, Notes, Quiet, Reply};
 use crate::channel::membership::Membership;
+use crate::channel::sleep::Bedtime;
 use crate::channel::version::Assignment;
 use crate::channel::view::View;
 use crate::fanout::{Recipient, Roster};
@@ -103,6 +104,8 @@ struct Actor {
     courier: Courier,
     /// The limit of the tenant at which what is refused was refused.
     over: Option<String>,
+    /// Somebody wants it to sleep at the end of the batch under way.
+    bedtime: Option<Bedtime>,
 }
 
 /// The right to write to the channel, and the channel as it can be read.
@@ -173,6 +176,7 @@ impl Actor {
             spent_timers: Vec::new(),
             courier: Courier::default(),
             over: None,
+            bedtime: None,
         }
     }
 
@@ -192,6 +196,9 @@ impl Actor {
             }
             // Clients that went away wait for nothing.
             self.requests.retain(|_, waiting| !waiting.is_closed());
+            if self.is_bedtime() && Box::pin(self.go_to_bed()).await {
+                return;
+            }
             let busy = !self.requests.is_empty() || self.courier.is_busy();
             let idle_ms = self.directory.idle_ms(&self.channel);
             match self.core.next(now_ms(), rand::random(), busy, idle_ms) {
@@ -246,8 +253,11 @@ impl Actor {
     }
 
     /// What is taken from the mailbox now. Also while a batch that rejects a join is on the way: what the joiner sends meanwhile
-    /// is told to it with the refusal, and nobody could tell it later.
+    /// is told to it with the refusal, and nobody could tell it later. Nothing else, if it is to sleep when that is done.
     fn appetite(&self) -> (usize, usize) {
+        if self.bedtime.is_some() && self.rejected.is_empty() {
+            return (0, 0);
+        }
         self.core.appetite(!self.rejected.is_empty())
     }
 
@@ -255,10 +265,11 @@ impl Actor {
     async fn empty_mailbox(&mut self) {
         let (events_max, bytes_max) = self.appetite();
         let mut letters = Vec::new();
-        let (quiet, poked) = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
+        let Notes { quiet, poked, bedtime } = self.channel.mailbox.take(events_max, bytes_max, &mut letters);
         if poked {
             self.core.poke();
         }
+        self.bedtime = bedtime.or(self.bedtime.take());
         for quiet in quiet {
             self.with_roster(|roster| match quiet {
                 Quiet::Join(recipient) => drop(roster.insert(recipient)),

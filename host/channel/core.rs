@@ -11,6 +11,7 @@ mod step;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::channel::sleep::Wakeful;
 use crate::limits::{BATCHES_ON_THE_WAY_MAX, FAULTS_IN_A_ROW_MAX, MountLimits, QUARANTINE_MS};
 use crate::protocol::event::{Batch, Event, MemberId};
 use crate::protocol::refusal::RefusalCode;
@@ -210,9 +211,7 @@ impl Core {
             let runs_beside = self.awake && !self.is_full() && !self.stopping;
             return Step::Wait { until_ms: if runs_beside { timer_ms } else { u64::MAX } };
         }
-        // Faults are remembered for as long again as the quarantine they led to.
-        let remember_until_ms = self.quarantined_until_ms + self.quarantine_ms;
-        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(remember_until_ms);
+        let idle_until_ms = self.last_event_ms.saturating_add(idle_ms).max(self.remember_until_ms());
         let volatile = self.timers.values().any(|alarm| !alarm.durable);
         let sleepy = self.stopping || (!busy && !volatile && idle_until_ms <= self.now_ms);
         if !due && sleepy {
@@ -220,6 +219,28 @@ impl Core {
         }
         let idle_until_ms = if busy || volatile { u64::MAX } else { idle_until_ms };
         Step::Wait { until_ms: timer_ms.min(idle_until_ms) }
+    }
+
+    /// Whether nothing that was taken in is left to do.
+    pub fn is_quiet(&self) -> bool {
+        let done = self.running.is_none() && self.pipeline.is_empty() && self.held.is_empty();
+        done && self.fresh.is_empty() && self.again.is_empty()
+    }
+
+    /// What keeps it awake, however long nothing happens. Timers of the store do not: they wake it.
+    pub fn keeps_awake(&mut self, now_ms: u64) -> Option<Wakeful> {
+        self.tick(now_ms);
+        let left_ms = self.remember_until_ms().saturating_sub(self.now_ms);
+        if left_ms > 0 {
+            return Some(Wakeful::Faults { left_ms });
+        }
+        let (name, _) = self.timers.iter().find(|(_, alarm)| !alarm.durable)?;
+        Some(Wakeful::VolatileTimer { name: name.clone() })
+    }
+
+    /// Faults are remembered for as long again as the quarantine they led to.
+    fn remember_until_ms(&self) -> u64 {
+        self.quarantined_until_ms + self.quarantine_ms
     }
 
     /// The channel was taken over and an instance is open. `timers` are those the store has: name and due time.

@@ -17,6 +17,7 @@ use crate::channel::actor;
 use crate::channel::logic::Logic;
 use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
+use crate::channel::tail::Tails;
 use crate::fanout::{Recipient, Roster};
 use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_PER_CORE};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
@@ -89,6 +90,8 @@ pub struct Directory {
     pub(super) swaps: Arc<Semaphore>,
     /// Permits for instances that run beside another one.
     pub(super) shadows: Arc<Semaphore>,
+    /// Who follows what channels do.
+    pub(super) tails: Tails,
     stop: watch::Sender<bool>,
     limits: NodeLimits,
     logics: Vec<Arc<Logic>>,
@@ -185,6 +188,7 @@ impl Directory {
             awake: Arc::new(Semaphore::new(limits.channels_awake_max)),
             swaps: Arc::new(Semaphore::new(swaps_max())),
             shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
+            tails: Tails::default(),
             stop: watch::Sender::new(false),
             limits: limits.clone(),
             logics,
@@ -445,6 +449,7 @@ impl Directory {
             shard.remove(&channel.name);
             self.channels.fetch_sub(1, Ordering::Relaxed);
             channel.quota.forget_channel();
+            self.tails.forgotten(&channel.name);
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::channel::directory::Glance;
 use crate::channel::membership::Membership;
+use crate::channel::sleep::Bedtime;
 use crate::fanout::{Recipient, Roster};
 use crate::limits::MountLimits;
 use crate::protocol::event::{Event, HttpResponse, MemberId};
@@ -65,7 +66,19 @@ struct State {
     /// Members who join and leave without an event, for an actor that is awake.
     quiet: Vec<Quiet>,
     poked: bool,
+    /// Somebody wants the channel to sleep now.
+    bedtime: Option<Bedtime>,
     waiting: Vec<Waker>,
+}
+
+/// What the actor finds beside letters.
+pub(super) struct Notes {
+    /// Members that came and went quietly.
+    pub(super) quiet: Vec<Quiet>,
+    /// Whether a timer of the channel is due that only the store knows.
+    pub(super) poked: bool,
+    /// Somebody wants the channel to sleep now.
+    pub(super) bedtime: Option<Bedtime>,
 }
 
 /// A membership without events: see [`Mailbox::join_quietly`].
@@ -230,10 +243,9 @@ impl Mailbox {
         }
     }
 
-    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted; also members
-    /// that came and went quietly, and whether a timer of the channel is due that only the store knows. Called by the actor,
-    /// which is woken when more comes.
-    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> (Vec<Quiet>, bool) {
+    /// Takes letters out, at most so many and so many bytes, but at least one if there is one and any are wanted; and what there
+    /// is beside them. Called by the actor, which is woken when more comes.
+    pub(super) fn take(&self, events_max: usize, bytes_max: usize, into: &mut Vec<Letter>) -> Notes {
         let mut state = self.lock();
         let mut bytes = 0;
         while into.len() < events_max
@@ -251,10 +263,14 @@ impl Mailbox {
             state.letters = VecDeque::new(); // Gives the memory of a burst back.
         }
         let waiting = if into.is_empty() { Vec::new() } else { std::mem::take(&mut state.waiting) };
-        let rest = (std::mem::take(&mut state.quiet), std::mem::take(&mut state.poked));
+        let notes = Notes {
+            quiet: std::mem::take(&mut state.quiet),
+            poked: std::mem::take(&mut state.poked),
+            bedtime: state.bedtime.take(),
+        };
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
-        rest
+        notes
     }
 
     /// Whether something waits.
@@ -266,7 +282,27 @@ impl Mailbox {
     pub(super) fn poll_news(&self, cx: &Context<'_>, wants_events: bool) -> bool {
         self.actor.register(cx.waker());
         let state = self.lock();
-        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked
+        (wants_events && !state.letters.is_empty()) || !state.quiet.is_empty() || state.poked || state.bedtime.is_some()
+    }
+
+    /// Asks the actor to let the channel sleep. It sleeps if there is none.
+    ///
+    /// # Errors
+    /// If somebody else has asked, and still waits.
+    pub(super) fn send_to_bed(&self, bedtime: Bedtime) -> Result<(), Bedtime> {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Awake) {
+            drop(state);
+            bedtime.done();
+            return Ok(());
+        }
+        if state.bedtime.as_ref().is_some_and(Bedtime::is_awaited) {
+            return Err(bedtime);
+        }
+        state.bedtime = Some(bedtime);
+        drop(state);
+        self.actor.wake();
+        Ok(())
     }
 
     /// Wakes the actor, if there is one that waits, to look at something else than letters.
@@ -284,6 +320,9 @@ impl Mailbox {
             return Err(roster);
         }
         state.phase = Phase::Asleep(roster);
+        if let Some(bedtime) = state.bedtime.take() {
+            bedtime.done();
+        }
         // The waker keeps the whole task in memory, ended or not.
         drop(self.actor.take());
         Ok(())
@@ -349,12 +388,12 @@ mod tests {
 
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert!(mailbox.poll_news(&cx, false));
-        let (quiet, _) = mailbox.take(0, 0, &mut Vec::new());
+        let Notes { quiet, .. } = mailbox.take(0, 0, &mut Vec::new());
         assert!(matches!(quiet.as_slice(), [Quiet::Join(_)]));
         assert!(!mailbox.poll_news(&cx, true));
         mailbox.leave_quietly(MemberId(1));
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        let (quiet, _) = mailbox.take(0, 0, &mut Vec::new());
+        let Notes { quiet, .. } = mailbox.take(0, 0, &mut Vec::new());
         assert!(matches!(quiet.as_slice(), [Quiet::Leave(MemberId(1))]));
     }
 }

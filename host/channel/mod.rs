@@ -9,6 +9,8 @@ mod logic;
 mod mailbox;
 mod membership;
 mod publish;
+mod sleep;
+mod tail;
 mod version;
 mod view;
 
@@ -17,6 +19,8 @@ pub use crate::channel::logic::{Arrival, Census, Logic};
 pub use crate::channel::mailbox::{Enclosure, Letter, Reply};
 pub use crate::channel::membership::Membership;
 pub use crate::channel::publish::{Publication, PublishError, Publisher};
+pub use crate::channel::sleep::{SleepError, Wakeful};
+pub use crate::channel::tail::{Tail, Tailed};
 pub use crate::channel::version::{
     Assignment, CANARY_PARTS, Deployed, Plan, Recording, Rollout, Rule, RuleKind, Tally, Tapes, Version, canary_part,
 };

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the tests' tasks are not the broker's")]
 
 mod admin_access;
+mod admin_channels;
 mod admin_life;
 mod admin_rest;
 mod admin_signed;

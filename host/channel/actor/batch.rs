@@ -9,6 +9,7 @@ use crate::channel::actor::lifecycle::Live;
 use crate::channel::core::{BatchFailure, BatchId};
 use crate::channel::mailbox::Reply;
 use crate::channel::publish::encode_position;
+use crate::channel::tail::{Position, Told};
 use crate::channel::view::View;
 use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
@@ -39,6 +40,8 @@ pub(super) struct Prepared {
     taped: Option<u64>,
     /// Room for what it adds, until its commit told what there is.
     room: Option<Room>,
+    /// What those are told who follow the channel.
+    told: Option<Box<Told>>,
 }
 
 impl Actor {
@@ -215,6 +218,8 @@ impl Actor {
 
     fn prepare(&mut self, batch: Arc<Batch>, mut effects: Effects, mut changes: Vec<Change>) -> Prepared {
         self.end_rejected_joins(&effects.rejects, &mut changes);
+        let followed = self.directory.tails.is_followed(&self.channel.name);
+        let told = followed.then(|| Box::new(Told::of(&batch, &effects, self.assigned.version.digest())));
         let burst = std::mem::take(&mut effects.frames).finish();
         let plan = self.with_roster(|roster| plan(burst, roster, &changes));
         let joined =
@@ -244,6 +249,7 @@ impl Actor {
             position,
             taped: None,
             room: None,
+            told,
         }
     }
 
@@ -321,6 +327,7 @@ impl Actor {
         let responses = std::mem::take(&mut prepared.responses);
         prepared.joined.clear(); // They are members now, whatever becomes of the writes.
         let (epoch, seq) = prepared.position;
+        let (told, wrote) = (prepared.told.take(), prepared.commit.is_some());
         if !keep {
             drop(self.take_prepared(id));
         }
@@ -356,6 +363,10 @@ impl Actor {
         let hops = batch.events.iter().map(hops).max().unwrap_or(0);
         for (name, payload) in publishes {
             self.publish(&name, payload, hops);
+        }
+        if let Some(told) = told {
+            let line = told.at(Position { at: (epoch, seq), wrote });
+            self.directory.tails.tell(&self.channel.name, &line.into());
         }
     }
 

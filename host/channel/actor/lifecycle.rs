@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::channel::actor::swap::Before;
 use crate::channel::actor::{Actor, Claim, fresh_core};
 use crate::channel::core::StartFailure;
+use crate::channel::sleep::Wakeful;
 use crate::channel::version::{Assignment, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::compile::Digest;
@@ -234,6 +235,35 @@ impl Actor {
         self.spent_timers.clear();
     }
 
+    /// Whether it is to sleep now: somebody asked, and all that was taken in is done.
+    pub(super) fn is_bedtime(&mut self) -> bool {
+        // Whoever asked may have given up.
+        self.bedtime.take_if(|bedtime| !bedtime.is_awaited());
+        if self.bedtime.is_none() {
+            return false;
+        }
+        // Nothing more begins beside what is on its way.
+        self.core.settle(true);
+        self.core.is_quiet() || self.core.quarantine(now_ms()).is_some()
+    }
+
+    /// Goes to sleep because somebody wants it to, if nothing keeps it awake. False if it goes on.
+    pub(super) async fn go_to_bed(&mut self) -> bool {
+        let keeps_awake = match self.requests.len() {
+            0 if self.courier.is_busy() => Some(Wakeful::Deliveries),
+            0 => self.core.keeps_awake(now_ms()),
+            count => Some(Wakeful::Requests { count }),
+        };
+        let Some(bedtime) = self.bedtime.take() else { return false };
+        if let Some(wakeful) = keeps_awake {
+            bedtime.refuse(wakeful);
+            return false;
+        }
+        let sleeps = self.sleep().await;
+        bedtime.done();
+        sleeps
+    }
+
     /// Saves the instance's memory and parks the members. False if something came in meanwhile.
     pub(super) async fn sleep(&mut self) -> bool {
         let mut saved = Vec::new();
@@ -248,7 +278,12 @@ impl Actor {
         self.drop_claim();
         let roster = std::mem::take(&mut self.roster);
         match self.channel.mailbox.sleep(roster) {
-            Ok(()) => true,
+            Ok(()) => {
+                if let Some(bedtime) = self.bedtime.take() {
+                    bedtime.done();
+                }
+                true
+            }
             Err(roster) => {
                 // Something came in meanwhile. A fresh core, for what this one knew is saved or gone.
                 self.roster = roster;

@@ -1,11 +1,11 @@
-//! `hotbay channel`: channels of a broker, looked at and reset.
+//! `hotbay channel`: channels of a broker, looked at, followed, put to sleep and reset.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Length, Remote, api};
+use super::{Length, Remote, api, stream};
 use crate::cli::Failure;
-use crate::cli::remote::show::{ago, bytes, fields, items, number, short, table, text, utc};
+use crate::cli::remote::show::{Look, ago, bytes, fields, items, number, paint, short, table, text, utc};
 use crate::config::Environment;
 
 /// Works with channels of a broker
@@ -13,6 +13,8 @@ use crate::config::Environment;
 pub(in crate::cli) enum Channel {
     List(List),
     Inspect(Inspect),
+    Tail(Tail),
+    Sleep(Sleep),
     Reset(Reset),
 }
 
@@ -67,6 +69,27 @@ pub(in crate::cli) struct Inspect {
     length: Length,
 }
 
+/// Shows what happens in a channel from now on, batch by batch, until it is interrupted or the channel is gone
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Tail {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Puts a channel to sleep as if nothing had happened in it for long: its instance is dropped, its members stay
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Sleep {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    remote: Remote,
+    /// Why, for the audit log
+    #[arg(long)]
+    reason: Option<String>,
+}
+
 /// Takes away all that a channel keeps: state, log, timers, saved memory; its members stay connected
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Reset {
@@ -95,6 +118,17 @@ impl Channel {
                 let mut answer = api.get(&which.place(), &[])?;
                 answer["member_list"] = api.list(&format!("{}/members", which.place()), &[], length.limit)?;
                 remote.print(&answer, || detail(&answer));
+            }
+            Self::Tail(Tail { which, remote }) => {
+                let response = remote.api(environment)?.stream(&format!("{}/tail", which.place()), &[])?;
+                stream::print(response, |event, data| batch(&remote, event, data))?;
+            }
+            Self::Sleep(Sleep { which, remote, reason }) => {
+                remote.api(environment)?.post(&format!("{}/sleep", which.place()), &json!({ "reason": reason }))?;
+                let (tenant, name) = which.name();
+                remote.print(&json!({ "asleep": { "tenant": tenant, "name": name } }), || {
+                    format!("{tenant}/{name} sleeps; the next event wakes it")
+                });
             }
             Self::Reset(Reset { which, remote, confirm, reason }) => {
                 let body = json!({ "confirm": confirm, "reason": reason });
@@ -161,4 +195,46 @@ fn detail(answer: &Value) -> String {
         }));
     }
     out
+}
+
+/// A batch of a channel that is followed, or why there is none.
+fn batch(remote: &Remote, event: &str, data: &Value) -> String {
+    match event {
+        _ if remote.json => data.to_string(),
+        "missed" => paint(Look::Red, &format!("{} batches came too fast and are missing", number(data, "batches"))),
+        "end" => paint(Look::Faint, &text(data, "reason")),
+        _ => {
+            let wrote = if data["wrote"] == true { "" } else { ", nothing written" };
+            let place =
+                format!("{} {}.{}{wrote}", utc(number(data, "at_ms")), number(data, "epoch"), number(data, "seq"));
+            let list = |key: &str, indent: &str| {
+                let items = data[key].as_array().into_iter().flatten();
+                let shown = items.fold(String::new(), |out, item| out + "\n" + indent + &happened(item));
+                match number(data, &format!("{key}_left_out")) {
+                    0 => shown,
+                    more => format!("{shown}\n{indent}and {more} more"),
+                }
+            };
+            format!("{}{}{}", paint(Look::Faint, &place), list("events", "  "), list("effects", "    "))
+        }
+    }
+}
+
+/// An event or an effect: its kind, what it is about, and what it carries.
+fn happened(item: &Value) -> String {
+    let about =
+        item.as_object().into_iter().flatten().filter(|(key, value)| {
+            !matches!(key.as_str(), "kind" | "bytes" | "text" | "hex" | "cut") && !value.is_null()
+        });
+    let about = about.fold(text(item, "kind"), |out, (key, _)| format!("{out} {key}={}", text(item, key)));
+    if item["bytes"].is_null() {
+        return about;
+    }
+    let shown = if item["hex"].is_string() {
+        format!("hex {}", text(item, "hex"))
+    } else {
+        format!("{:?}", text(item, "text"))
+    };
+    let cut = if item["cut"] == true { format!("… ({})", bytes(number(item, "bytes"))) } else { String::new() };
+    format!("{about}: {shown}{cut}")
 }

@@ -1,11 +1,9 @@
 //! `hotbay plugin logs`: what plugins of a broker log, as it happens.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-
 use clap::Args;
 use serde_json::Value;
 
-use super::Remote;
+use super::{Remote, stream};
 use crate::cli::Failure;
 use crate::cli::remote::show::{Look, number, paint, text, utc};
 use crate::config::Environment;
@@ -30,27 +28,13 @@ impl Logs {
         let Self { plugin, remote, tenant, channel } = self;
         let query = [("plugin", plugin), ("tenant", tenant), ("channel", channel)];
         let response = remote.api(environment)?.stream("/logs", &query)?;
-        let mut is_missed = false;
-        for line in BufReader::new(response.into_body().into_reader()).lines() {
-            let line = line.map_err(|e| Failure::other(format!("the broker ended it: {e}; try again")))?;
-            if let Some(event) = line.strip_prefix("event: ") {
-                is_missed = event == "missed";
-            } else if let Some(data) = line.strip_prefix("data: ") {
-                let data: Value = serde_json::from_str(data).unwrap_or_default();
-                let words = match (std::mem::take(&mut is_missed), remote.json) {
-                    (_, true) => data.to_string(),
-                    (true, false) => {
-                        paint(Look::Red, &format!("{} lines came too fast and are missing", number(&data, "lines")))
-                    }
-                    (false, false) => shown(&data),
-                };
-                // Whoever reads this may have gone, as `head` does.
-                if writeln!(std::io::stdout(), "{words}").is_err() {
-                    return Ok(());
-                }
+        stream::print(response, |event, data| match (event, remote.json) {
+            (_, true) => data.to_string(),
+            ("missed", false) => {
+                paint(Look::Red, &format!("{} lines came too fast and are missing", number(data, "lines")))
             }
-        }
-        Ok(())
+            (_, false) => shown(data),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) mod key;
 pub(super) mod logs;
 pub(super) mod push;
 mod show;
+mod stream;
 pub(super) mod tape;
 pub(super) mod tenant;
 mod vetting;

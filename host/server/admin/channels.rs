@@ -1,6 +1,8 @@
-//! Channels: those there are, what is known of one, its members, and resetting it. Looking at a channel neither wakes it nor asks it.
+//! Channels: those there are, what is known of one, its members, putting it to sleep and resetting it. Looking at a channel neither wakes
+//! it nor asks it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::channel::SleepError;
+use crate::limits::BEDTIME_MS_MAX;
 use crate::protocol::event::MemberId;
 use crate::protocol::identity::Identity;
 use crate::protocol::name::ChannelName;
 use crate::server::Site;
 use crate::server::admin::caller::Operator;
 use crate::server::admin::failure::{Failure, FailureBody};
-use crate::server::admin::input::{Answer, Asked, Body, Named, reason};
+use crate::server::admin::input::{Answer, Asked, Because, Body, Named, reason};
 use crate::server::admin::mounts::PageAsked;
 use crate::server::admin::page::{self, Page};
 use crate::store::catalog::{ChannelFilter, ChannelSummary};
@@ -154,12 +158,12 @@ pub(super) struct ChannelNamed {
 }
 
 impl ChannelNamed {
-    fn channel(&self) -> Result<ChannelName, Failure> {
+    pub(super) fn channel(&self) -> Result<ChannelName, Failure> {
         ChannelName::new(&self.tenant, &self.name).map_err(|e| Failure::invalid(e.to_string()))
     }
 }
 
-fn missing(name: &ChannelName) -> Failure {
+pub(super) fn missing(name: &ChannelName) -> Failure {
     Failure::not_found(format!("there is no channel {name}; `hotbay channel list` shows those there are"))
 }
 
@@ -244,6 +248,38 @@ pub(super) async fn members(
     let items: Vec<MemberView> = rest.by_ref().take(limit).map(view).collect();
     let next = rest.next().and(items.last()).map(|last| last.id.to_string());
     Ok(Json(Page { items, next }))
+}
+
+/// Puts a channel to sleep, as if nothing had happened in it for long
+///
+/// When the batch under way has ended, its instance is asked for its memory and dropped; members stay connected, and the next event wakes it.
+/// One that sleeps already stays so. Refused as `conflict`, with the cause, is what keeps it awake however long nothing happens: an HTTP
+/// request that waits for its plugin, a volatile timer, a quarantine.
+#[utoipa::path(
+    post, path = "/channels/{tenant}/{name}/sleep", tag = "channels", request_body = Because,
+    params(("tenant" = String, Path, description = "Whose"), ("name" = String, Path, description = "Its name")),
+    responses(
+        (status = 204), (status = 404, body = FailureBody), (status = 409, body = FailureBody), (status = 503, body = FailureBody)
+    )
+)]
+pub(super) async fn sleep(
+    State(site): State<Arc<Site>>,
+    Operator(caller): Operator,
+    Named(named): Named<ChannelNamed>,
+    Body(because): Body<Because>,
+) -> Result<StatusCode, Failure> {
+    let (name, because) = (named.channel()?, because.optional()?);
+    let directory = &site.hub.directory;
+    if directory.find(&name).is_none() && site.store.catalog().channel(&name).await?.is_none() {
+        return Err(missing(&name));
+    }
+    let slept = directory.put_to_sleep(&name, Duration::from_millis(BEDTIME_MS_MAX)).await;
+    slept.map_err(|error| match error {
+        SleepError::Wakeful(_) => Failure::conflict(format!("{name} cannot sleep: {error}")),
+        error => Failure::unavailable(format!("{name} was not put to sleep: {error}; try again")),
+    })?;
+    site.registry.note(&caller.actor(because), "channel.slept", name.tenant(), name.name(), &json!({})).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// That a channel is meant.

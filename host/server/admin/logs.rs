@@ -1,39 +1,23 @@
-//! What plugins log, as it happens: server-sent events (the HTML standard, section 9.2).
+//! What plugins log, as it happens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use utoipa::IntoParams;
 
-use crate::limits::LOG_FOLLOWERS_MAX;
 use crate::protocol::name::ChannelPattern;
 use crate::server::Site;
 use crate::server::admin::caller::Operator;
 use crate::server::admin::failure::{Failure, FailureBody};
 use crate::server::admin::input::Asked;
-use crate::server::shares::{Share, Shares};
+use crate::server::admin::stream::{Follow, QUIET, QUIET_EVENT, events};
+use crate::server::shares::Share;
 use crate::telemetry::{PluginLine, follow_plugins};
-
-/// After so long without a line something is sent, so that whoever is in between does not end the connection.
-const QUIET: Duration = Duration::from_secs(15);
-
-/// Those who follow.
-pub struct Followers(Arc<Shares>);
-
-impl Default for Followers {
-    fn default() -> Self {
-        Self(Shares::new(LOG_FOLLOWERS_MAX))
-    }
-}
 
 /// Which lines.
 #[derive(Deserialize, IntoParams)]
@@ -67,8 +51,10 @@ impl Following {
             && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
             && self.plugin.as_deref().is_none_or(|wanted| plugin() == Some(wanted))
     }
+}
 
-    /// The next event; `None` when the broker stops.
+impl Follow for Following {
+    /// `None` when the broker stops.
     async fn next(&mut self) -> Option<String> {
         let quiet = tokio::time::sleep(QUIET);
         tokio::pin!(quiet);
@@ -77,7 +63,7 @@ impl Following {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return None,
                 line = self.lines.recv() => line,
-                () = &mut quiet => return Some(":\n\n".to_owned()),
+                () = &mut quiet => return Some(QUIET_EVENT.to_owned()),
             };
             match line {
                 Ok(line) if self.wants(&line) => {
@@ -110,7 +96,7 @@ pub(super) async fn follow(
 ) -> Result<Response, Failure> {
     let pattern = asked.channel.as_deref().map(ChannelPattern::parse).transpose();
     let pattern = pattern.map_err(|e| Failure::invalid(format!("channel: {e}")))?;
-    let mut turn = site.followers.0.begin(caller.share());
+    let mut turn = site.followers.logs.begin(caller.share());
     if !turn.grow(1) {
         return Err(Failure::unavailable("as many follow the logs as may; try again when somebody has ended"));
     }
@@ -123,14 +109,5 @@ pub(super) async fn follow(
         _turn: turn,
         site,
     };
-    // At once, so that whoever asked knows that it is followed.
-    let begin = stream::iter([Ok::<_, std::convert::Infallible>(":\n\n".to_owned())]);
-    let events = stream::unfold(following, |mut following| async move {
-        let event = following.next().await?;
-        Some((Ok(event), following))
-    });
-    let events = begin.chain(events);
-    let mut response = Response::new(Body::from_stream(events));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    Ok(response)
+    Ok(events(following))
 }

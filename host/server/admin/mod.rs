@@ -19,6 +19,8 @@ mod multipart;
 mod openapi;
 mod page;
 mod plugins;
+mod stream;
+mod tail;
 mod tapes;
 mod tenants;
 mod upload;
@@ -40,7 +42,7 @@ use crate::server::admin::failure::Failure;
 pub(super) use crate::server::admin::caller::must_be_operator;
 
 pub use crate::server::admin::caller::Operators;
-pub use crate::server::admin::logs::Followers;
+pub use crate::server::admin::stream::Followers;
 pub use crate::server::admin::upload::Uploads;
 
 /// Where all of it is.
@@ -77,6 +79,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Site>>)> {
         ("/channels", get(channels::list)),
         ("/channels/{tenant}/{name}", get(channels::show)),
         ("/channels/{tenant}/{name}/members", get(channels::members)),
+        ("/channels/{tenant}/{name}/tail", get(tail::follow)),
+        ("/channels/{tenant}/{name}/sleep", post(channels::sleep)),
         ("/channels/{tenant}/{name}/reset", post(channels::reset)),
         ("/connections", get(connections::list)),
         ("/connections/{id}/close", post(connections::close)),

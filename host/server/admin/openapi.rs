@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 use crate::server::Site;
 use crate::server::admin::caller::Caller;
 use crate::server::admin::{
-    audit, channels, connections, deployments, keys, logs, mounts, plugins, tapes, tenants, upload, usage,
+    audit, channels, connections, deployments, keys, logs, mounts, plugins, tail, tapes, tenants, upload, usage,
 };
 
 /// What of the document is not said by a handler.
@@ -31,8 +31,8 @@ use crate::server::admin::{
         document, upload::upload, plugins::list, plugins::show, plugins::approve, plugins::reject, plugins::revoke, mounts::list,
         deployments::list, deployments::list_of_mount, deployments::list_of_tenant, deployments::show, deployments::deploy,
         deployments::roll_back, deployments::stop, tenants::list, tenants::show, tenants::put, tenants::delete, usage::of_tenant, usage::of_all,
-        keys::list, keys::create, keys::revoke, channels::list, channels::show, channels::members, channels::reset,
-        connections::list, connections::close, tapes::list, tapes::show, tapes::delete, tapes::file, tapes::recordings,
+        keys::list, keys::create, keys::revoke, channels::list, channels::show, channels::members, tail::follow,
+        channels::sleep, channels::reset, connections::list, connections::close, tapes::list, tapes::show, tapes::delete, tapes::file, tapes::recordings,
         tapes::record, tapes::stop, audit::list, logs::follow,
     )
 )]
