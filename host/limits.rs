@@ -128,7 +128,7 @@ pub const REDACTION_POINTER_BYTES_MAX: usize = 512;
 pub const REPLAY_DIFFERENCES_MAX: usize = 1_000;
 /// Channels that change to another version of their plugin at the same time, for each core: each has two instances for a moment, and
 /// stands still while others take its core.
-pub const SWAPS_PER_CORE: usize = 2;
+pub const SWAPS_PER_CORE: usize = 1;
 /// Channels beside whose version another one runs for comparison (`shadow`), at the same time; further ones run without.
 pub const SHADOWS_MAX: usize = 1_000;
 /// Largest body of JSON that the admin API takes, in bytes.

@@ -275,6 +275,11 @@ pub(super) fn bound(store: &mut Store<State>) {
             return Err(Fault::Deadline { cpu_ms_max: limits.cpu_ms_max }.into());
         }
         let turn = state.meter.turn();
+        if turn.is_none() && ran < TICK {
+            // It happened to be running at a tick, and most such calls end at once: to step back would only make its channel wait.
+            stopwatch.run();
+            return Ok(UpdateDeadline::Continue(1));
+        }
         let pause = async move {
             if let Some(turn) = turn {
                 turn.await;
