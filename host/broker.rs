@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::channel::{Census as ChannelCensus, Directory, Logic, Plan, Publisher, Rollout, Version};
-use crate::config::{Config, Mount, OnExcess, SecretFileError};
+use crate::config::{Config, Mount, OnExcess, PluginConfig, SecretFileError};
 use crate::connection::{Clock, Endpoint, Hub, UserRates};
 use crate::datasource::{Datasource, OpenError, Statement};
 use crate::limits::LISTEN_BACKLOG;
@@ -150,6 +150,11 @@ impl Broker {
         self.address
     }
 
+    /// Its registry, for whoever runs it within another program.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.site.registry)
+    }
+
     /// Serves until `stop` resolves, then drains: no new connections, every channel finishes and commits what it has,
     /// clients are told to reconnect. Returns whether that was done in time.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
@@ -207,13 +212,7 @@ fn open_registry(config: &Config, store: &Arc<dyn Store>) -> Result<Registry, St
 async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<String, Entered>, StartError> {
     let mut plugins = BTreeMap::new();
     for (name, plugin) in &config.plugins {
-        let configured = Configured {
-            name: name.clone(),
-            path: plugin.path.clone(),
-            manifest: plugin.manifest.clone(),
-            grants: plugin.grants.iter().copied().collect(),
-            trial: config.mounts.iter().find(|mount| mount.plugin == *name).map(trial),
-        };
+        let configured = configured(config, name, plugin);
         let failed = |error| StartError::Plugin {
             name: name.clone(),
             path: plugin.path.display().to_string(),
@@ -225,6 +224,17 @@ async fn enter_plugins(config: &Config, registry: &Registry) -> Result<BTreeMap<
         plugins.insert(name.clone(), entered);
     }
     Ok(plugins)
+}
+
+/// A plugin of the configuration, for the registry.
+pub fn configured(config: &Config, name: &str, plugin: &PluginConfig) -> Configured {
+    Configured {
+        name: name.to_owned(),
+        path: plugin.path.clone(),
+        manifest: plugin.manifest.clone(),
+        grants: plugin.grants.iter().copied().collect(),
+        trial: config.mounts.iter().find(|mount| mount.plugin == *name).map(trial),
+    }
 }
 
 /// What a plugin is tried for when it is vetted.

@@ -70,6 +70,7 @@ const DOORS: &[(&str, &str)] = &[
     ("utoipa", "server"),
     ("utoipa", "registry"),
     ("ureq", "cli"),
+    ("notify", "cli"),
 ];
 
 /// Files of one machine.

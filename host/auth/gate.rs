@@ -50,7 +50,7 @@ pub struct Policy {
 pub enum AuthMode {
     /// By a signed token.
     Jwt,
-    /// Everybody is `anonymous`.
+    /// Everybody is `anonymous`, or, where a mount believes it, who they say they are.
     None,
 }
 
@@ -119,6 +119,9 @@ impl Gate {
     /// See [`AuthError`]; its message may be shown to the client.
     pub fn authenticate(&self, request: &Parts, wish: Wish, now_ms: u64) -> Result<Identity, AuthError> {
         if let Some(anonymous) = &self.anonymous {
+            if let Some(believed) = self.believe(request, wish) {
+                return believed;
+            }
             self.check_origin(request, false)?;
             return Ok(anonymous.clone());
         }

@@ -501,6 +501,20 @@ fn without_auth_everybody_is_anonymous() {
 }
 
 #[test]
+fn without_auth_those_who_say_who_they_are_are_believed_where_a_mount_says_so() {
+    let user_id_sources = vec!["query:user".parse().unwrap()];
+    let policy = Policy { mode: AuthMode::None, insecure_user_id: true, user_id_sources, ..Policy::default() };
+    let gate = gate_with(vec![], policy.clone(), None);
+    let deaf = gate_with(vec![], Policy { insecure_user_id: false, ..policy }, None);
+    let user =
+        |gate: &Gate, uri| gate.authenticate(&request(uri, &[]), Wish::Socket, NOW_MS).unwrap().user().to_owned();
+
+    assert_eq!(user(&gate, "/ws?user=ann"), "ann");
+    assert_eq!(user(&gate, "/ws"), "anonymous");
+    assert_eq!(user(&deaf, "/ws?user=ann"), "anonymous");
+}
+
+#[test]
 fn keys_that_cannot_be_meant_are_refused_when_read() {
     let parse = |algorithm, pem: &[u8]| PublicKey::parse(algorithm, pem).err();
 

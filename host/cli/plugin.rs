@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::Failure;
+use super::author::dev::Dev;
 use super::author::new::New;
 use super::author::test::Test;
 use super::plugin_check::Check;
@@ -18,6 +19,7 @@ pub(super) enum Plugin {
     Check(Check),
     New(New),
     Test(Test),
+    Dev(Dev),
     Push(Push),
     List(List),
     Show(Show),
@@ -37,6 +39,7 @@ impl Plugin {
             Self::Check(check) => check.run(),
             Self::New(new) => new.run(),
             Self::Test(test) => test.run(),
+            Self::Dev(dev) => dev.run(environment),
             Self::Push(push) => push.run(environment),
             Self::List(list) => list.run(environment),
             Self::Show(show) => show.run(environment),

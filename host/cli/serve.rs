@@ -52,7 +52,7 @@ impl Serve {
 }
 
 /// The threads that do the work: one for each core the process may use.
-fn runtime() -> io::Result<Runtime> {
+pub(super) fn runtime() -> io::Result<Runtime> {
     /// Every second task comes from the queue all threads share. A thread's own queue holds 256 tasks, and what does not fit goes
     /// to the shared one, which tokio by itself looks into only now and then: a thousand busy channels would wait for the few
     /// that stay in the own queue.

@@ -175,13 +175,12 @@ impl Registry {
     fn check_schema(&self, ask: &Deploy, row: &catalog::Version, accepts: &[u32]) -> Result<(), RegistryError> {
         for current in self.current(ask) {
             if current.schema != row.schema && !accepts.contains(&current.schema) {
-                return Err(RegistryError::Conflict(format!(
-                    "{} {} does not take over state of schema {}, which {} has now; it says: accepts = {accepts:?}",
-                    row.name,
-                    row.version,
-                    current.schema,
-                    current.plugin.name(),
-                )));
+                return Err(RegistryError::Schema {
+                    version: format!("{} {}", row.name, row.version),
+                    schema: current.schema,
+                    current: current.plugin.name().to_owned(),
+                    accepts: accepts.to_vec(),
+                });
             }
         }
         Ok(())

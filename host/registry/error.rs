@@ -18,6 +18,20 @@ pub enum RegistryError {
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),
+    /// It does not take over the state that channels have.
+    #[error(
+        "{version} does not take over state of schema {schema}, which {current} has now; it says: accepts = {accepts:?}"
+    )]
+    Schema {
+        /// Which version.
+        version: String,
+        /// The schema channels have.
+        schema: u32,
+        /// Of which plugin.
+        current: String,
+        /// What it takes over.
+        accepts: Vec<u32>,
+    },
     /// It is not allowed.
     #[error("{0}")]
     Forbidden(String),

@@ -95,6 +95,35 @@ impl Registry {
         Ok(Entered { row, plugin, manifest })
     }
 
+    /// Takes a plugin of the configuration in as it is now, while the broker runs, and deploys it to mounts that run it.
+    ///
+    /// # Errors
+    /// If it cannot be read, does not pass, or does not take over what channels have. Then what ran before goes on.
+    pub async fn renew(
+        &self,
+        configured: &Configured,
+        mounts: &[String],
+        strategy: &Strategy,
+    ) -> Result<Entered, RegistryError> {
+        let entered = self.enter(configured).await?;
+        for mount in mounts {
+            self.deploy_configured(mount, &entered, strategy.clone()).await?;
+        }
+        Ok(entered)
+    }
+
+    async fn deploy_configured(&self, mount: &str, entered: &Entered, strategy: Strategy) -> Result<(), RegistryError> {
+        let deploy = Deploy {
+            mount: mount.to_owned(),
+            tenant: None,
+            pattern: None,
+            owner: String::new(),
+            version: hex::encode(entered.row.digest),
+            strategy,
+        };
+        self.deploy(&Actor::new(CONFIGURATION), deploy).await.map(drop)
+    }
+
     async fn copy(&self, path: &Path) -> Result<(Digest, u64), RegistryError> {
         let unreadable = |e: std::io::Error| PluginError::File { path: path.to_owned(), cause: e.to_string() };
         let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
@@ -219,15 +248,7 @@ impl Registry {
                 self.mounts.withdraw(Digest(entered.row.digest));
                 tracing::error!(mount, digest = %Digest(entered.row.digest), "the version that the configuration names was revoked: it does not run");
             } else if self.last_configured(mount).await? != Some(entered.row.digest) {
-                let deploy = Deploy {
-                    mount: mount.clone(),
-                    tenant: None,
-                    pattern: None,
-                    owner: String::new(),
-                    version: hex::encode(entered.row.digest),
-                    strategy: Strategy::all(),
-                };
-                self.deploy(&Actor::new(CONFIGURATION), deploy).await?;
+                self.deploy_configured(mount, entered, Strategy::all()).await?;
             }
         }
         self.open_accounts(directory.quotas()).await?;

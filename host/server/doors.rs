@@ -125,8 +125,8 @@ impl<'a> Match<'a> {
     /// The identity, as it came in here.
     pub(super) fn entered_by(&self, identity: &Identity) -> Identity {
         match &self.door.anonymous {
-            Some(anonymous) => anonymous.clone(),
-            None => identity.by(&self.door.endpoint),
+            Some(anonymous) if anonymous.user() == identity.user() => anonymous.clone(),
+            _ => identity.by(&self.door.endpoint),
         }
     }
 }

@@ -102,6 +102,18 @@ pub fn start_plugin_logging() -> Result<(), String> {
     lines.try_init().map_err(|e| e.to_string())
 }
 
+/// Starts showing on standard error what goes wrong, and nothing else: for whoever runs a broker to try a plugin out. What plugins log is
+/// not among it, see [`follow_plugins`].
+///
+/// # Errors
+/// If logging was started already.
+pub fn start_warnings() -> Result<(), String> {
+    const FILTER: &str = "warn,hotbay::plugin=off,hotbay::plugin::compile=warn,hotbay::registry::queue=off";
+    let lines = tracing_subscriber::fmt().compact().without_time().with_target(false).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_env_filter(EnvFilter::new(FILTER));
+    lines.try_init().map_err(|e| e.to_string())
+}
+
 /// Starts the metrics recorder, with the buckets of its histograms and the words of its metrics.
 ///
 /// # Errors

@@ -35,7 +35,9 @@ impl New {
         let files = files(&self.name, self.lang).map_err(Failure::other)?;
         write(&folder, &files).map_err(Failure::other)?;
         let (language, setup, folder) = (self.lang.as_str(), self.lang.setup(), folder.display());
-        println!("{folder}: a plugin in {language}. Next:\n\n  cd {folder}\n  {setup}\n  hotbay plugin test\n");
+        println!(
+            "{folder}: a plugin in {language}. Next:\n\n  cd {folder}\n  {setup}\n  hotbay plugin test\n  hotbay plugin dev\n"
+        );
         println!("README.md says how to run it.");
         Ok(())
     }

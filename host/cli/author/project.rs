@@ -1,13 +1,14 @@
 //! An author's folder: its `plugin.toml`, how it is built, and the component that comes of it.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::registry::manifest::{Build, FILE_NAME, Manifest, ManifestError};
 
 /// Folders of a project in which the program of a build is looked for first, as npm and Python's venv have them.
 const PROGRAM_FOLDERS: [&str; 2] = ["node_modules/.bin", ".venv/bin"];
-/// The folder in a project that is ours: compiled code, made anew when it is missing.
+/// The folder in a project that is ours: compiled code, made anew when it is missing, and what a broker keeps.
 const OWN_FOLDER: &str = ".hotbay";
 
 /// A plugin's source.
@@ -30,6 +31,15 @@ impl Project {
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 
+    /// Reads its `plugin.toml` again.
+    ///
+    /// # Errors
+    /// If it is not there any more, or wrong now.
+    pub(in crate::cli) fn reopen(&mut self) -> Result<(), ProjectError> {
+        *self = Self::open(&self.folder)?;
+        Ok(())
+    }
+
     /// Where it is.
     pub(in crate::cli) fn folder(&self) -> &Path {
         &self.folder
@@ -45,6 +55,15 @@ impl Project {
     /// # Errors
     /// If there is no such command, it cannot be run, or it fails.
     pub(in crate::cli) fn build(&self) -> Result<(), ProjectError> {
+        let (words, mut command) = self.command()?;
+        self.built(words, command.status())
+    }
+
+    /// The build command, in words and ready to run.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(in crate::cli) fn command(&self) -> Result<(String, Command), ProjectError> {
         let build = self.steps()?;
         let Some((program, arguments)) = build.command.split_first() else {
             return Err(ProjectError::NoCommand { folder: self.folder.clone() });
@@ -55,13 +74,24 @@ impl Project {
         let own = own.find_map(|own| own.canonicalize().ok());
         let mut child = Command::new(own.unwrap_or_else(|| program.into()));
         child.args(arguments).current_dir(&self.folder).stdin(Stdio::null()).stdout(std::io::stderr());
-        let status = child.status().map_err(|e| ProjectError::NoProgram {
-            program: program.clone(),
-            command: command.clone(),
-            folder: self.folder.clone(),
-            cause: e.to_string(),
-        })?;
-        if status.success() { Ok(()) } else { Err(ProjectError::Build { command, status: status.to_string() }) }
+        Ok((command, child))
+    }
+
+    /// What the end of the build command means.
+    ///
+    /// # Errors
+    /// If it could not be run, or failed.
+    pub(in crate::cli) fn built(&self, command: String, status: io::Result<ExitStatus>) -> Result<(), ProjectError> {
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(ProjectError::Build { command, status: status.to_string() }),
+            Err(e) => Err(ProjectError::NoProgram {
+                program: command.split(' ').next().unwrap_or_default().to_owned(),
+                command,
+                folder: self.folder.clone(),
+                cause: e.to_string(),
+            }),
+        }
     }
 
     /// Reads the component.
@@ -69,19 +99,35 @@ impl Project {
     /// # Errors
     /// If it is not there.
     pub(in crate::cli) fn component(&self) -> Result<Vec<u8>, ProjectError> {
-        let path = self.folder.join(&self.steps()?.component);
+        let path = self.component_path()?;
         std::fs::read(&path).map_err(|e| ProjectError::NoComponent { path, cause: e.to_string() })
     }
 
-    /// The folder for compiled code. Version control ignores it.
+    /// Where the component is, once it is built.
+    ///
+    /// # Errors
+    /// If the manifest does not say so.
+    pub(in crate::cli) fn component_path(&self) -> Result<PathBuf, ProjectError> {
+        Ok(self.folder.join(&self.steps()?.component))
+    }
+
+    /// The folder for compiled code.
     ///
     /// # Errors
     /// If it cannot be made.
     pub(in crate::cli) fn artifacts(&self) -> Result<PathBuf, ProjectError> {
+        Ok(self.own_folder()?.join("artifacts"))
+    }
+
+    /// The folder for what this program keeps. Version control ignores it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(in crate::cli) fn own_folder(&self) -> Result<PathBuf, ProjectError> {
         let own = self.folder.join(OWN_FOLDER);
         let made = std::fs::create_dir_all(&own).and_then(|()| std::fs::write(own.join(".gitignore"), "*\n"));
         made.map_err(|e| ProjectError::OwnFolder { path: own.clone(), cause: e.to_string() })?;
-        Ok(own.join("artifacts"))
+        Ok(own)
     }
 
     fn steps(&self) -> Result<&Build, ProjectError> {

@@ -4,6 +4,8 @@
 use clap::ValueEnum;
 use toml_edit::{DocumentMut, Item};
 
+use crate::protocol::capability::Capability;
+
 /// Embeds files below a folder, with their paths from there.
 macro_rules! embedded {
     ($folder:literal: $($path:literal),+ $(,)?) => {
@@ -29,11 +31,13 @@ const SDK_WORKSPACE: &str = include_str!("../../../plugins/Cargo.toml");
 const SDK_LOCK: &str = include_str!("../../../plugins/Cargo.lock");
 const JS_LOCK: &str = include_str!("../../../examples/plugins/poll/package-lock.json");
 
+const CONFIG: &str = include_str!("../new/hotbay.toml");
+
 /// In all languages alike.
 const COMMON: Embedded = &[
     ("README.md", include_str!("../new/readme.md")),
     ("plugin.toml", include_str!("../new/plugin.toml")),
-    ("hotbay.toml", include_str!("../new/hotbay.toml")),
+    ("hotbay.toml", CONFIG),
     ("scenarios/first.toml", include_str!("../new/scenario.toml")),
     ("scenarios/README.md", include_str!("../new/scenarios.md")),
 ];
@@ -206,6 +210,14 @@ pub(super) fn files(name: &str, language: Language) -> Result<Vec<File>, toml_ed
         Language::Python => {}
     }
     Ok(files)
+}
+
+/// The configuration of new projects, for one that has none.
+pub(super) fn mount_alone(name: &str, granted: &[Capability]) -> String {
+    let granted: Vec<_> = granted.iter().map(|capability| format!("{:?}", capability.as_str())).collect();
+    // A name may have dots.
+    let config = CONFIG.replace(".{{name}}]", &format!(".{name:?}]"));
+    config.replace("{{name}}", name).replace("{{capabilities}}", &granted.join(", "))
 }
 
 /// The SDK's manifest, with what it has from its workspace put in.

@@ -9,7 +9,7 @@ pub(super) mod deploy;
 pub(super) mod key;
 pub(super) mod logs;
 pub(super) mod push;
-mod show;
+pub(super) mod show;
 mod stream;
 pub(super) mod tape;
 pub(super) mod tenant;

@@ -13,7 +13,9 @@ static COLOURS: LazyLock<bool> = LazyLock::new(|| std::io::stdout().is_terminal(
 
 /// How something looks on a terminal.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Look {
+pub(in crate::cli) enum Look {
+    /// Of most things.
+    Plain,
     /// Of headings.
     Bold,
     /// Of what went well.
@@ -25,8 +27,9 @@ pub(super) enum Look {
 }
 
 /// A text with a look.
-pub(super) fn paint(look: Look, text: &str) -> String {
+pub(in crate::cli) fn paint(look: Look, text: &str) -> String {
     let code = match look {
+        Look::Plain => return text.to_owned(),
         Look::Bold => "1",
         Look::Green => "32",
         Look::Red => "31",
@@ -36,7 +39,7 @@ pub(super) fn paint(look: Look, text: &str) -> String {
 }
 
 /// A text without control characters: they could move the cursor, or write over what stands there. Lines stay lines.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 

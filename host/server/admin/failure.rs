@@ -104,7 +104,9 @@ impl From<RegistryError> for Failure {
         let message = error.to_string();
         match error {
             RegistryError::NotFound { .. } => Self::not_found(message),
-            RegistryError::Conflict(_) | RegistryError::Refused(_) => Self::conflict(message),
+            RegistryError::Conflict(_) | RegistryError::Schema { .. } | RegistryError::Refused(_) => {
+                Self::conflict(message)
+            }
             RegistryError::Forbidden(_) => Self::forbidden(message),
             RegistryError::Invalid(_) | RegistryError::Manifest(_) | RegistryError::Strategy(_) => {
                 Self::invalid(message)
