@@ -10,6 +10,8 @@ mod admin_signed;
 mod admin_tapes;
 mod admin_uploads;
 mod artifacts;
+mod authors;
+mod authors_readme;
 mod bench;
 mod command_line;
 mod compression;

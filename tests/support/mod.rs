@@ -10,6 +10,7 @@
 )]
 
 pub mod admin;
+pub mod author;
 pub mod broker;
 pub mod client;
 pub mod hostile;
