@@ -116,9 +116,11 @@ impl Sources {
 
     fn is_passed_over(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Hidden files are those of tools; some editors keep the file before under a name that ends with ~.
+        // Hidden files are those of tools; some editors keep the file before under a name that ends with ~; and what this very command shows
+        // may go to a file.
         name.starts_with('.')
             || name.ends_with('~')
+            || path.extension().is_some_and(|extension| extension == "log")
             || self.passed_over.contains(&*name)
             || self.made.as_deref() == Some(path)
     }
@@ -186,9 +188,17 @@ mod tests {
     #[test]
     fn what_builds_and_tools_write_is_passed_over() {
         let folder = TempDir::new().unwrap();
-        for path in
-            ["src/lib.rs", "build.rs", "a/target/x", "node_modules/b/c", "out/x.wasm", "made/y", ".venv/z", "d/e~"]
-        {
+        for path in [
+            "src/lib.rs",
+            "build.rs",
+            "a/target/x",
+            "node_modules/b/c",
+            "out/x.wasm",
+            "made/y",
+            ".venv/z",
+            "d/e~",
+            "dev.log",
+        ] {
             put(folder.path(), path, "");
         }
         put(folder.path(), ".gitignore", "/made/\n*.log\n# x\n");
