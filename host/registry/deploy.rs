@@ -100,7 +100,7 @@ impl Registry {
         let (plugin, manifest) = self.load(&row).await?;
         let missing = || RegistryError::NotFound { what: format!("mount {:?}", ask.mount) };
         self.check_schema(&ask, &row, &manifest.state.accepts.iter().copied().collect::<Vec<_>>())?;
-        self.mounts.version(&ask.mount, &plugin, &manifest).ok_or_else(missing)?;
+        self.mounts.version(&ask.mount, &ask.owner, &plugin, &manifest).ok_or_else(missing)?;
         let now_ms = wall_ms();
         let mut deployment = Deployment {
             id: 0,
@@ -274,7 +274,7 @@ impl Registry {
             }
             let Some(version) = self.catalog().version(&row.owner, &row.digest).await? else { continue };
             let Ok((plugin, manifest)) = self.load(&version).await else { continue };
-            if self.mounts.version(&row.mount, &plugin, &manifest).is_some() {
+            if self.mounts.version(&row.mount, &row.owner, &plugin, &manifest).is_some() {
                 row.state = DeploymentState::Active;
                 return Ok(Some((row, Strategy::all())));
             }

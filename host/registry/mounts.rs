@@ -32,7 +32,14 @@ impl Active {
     pub(super) fn digest(&self) -> Digest {
         Digest(self.row.digest)
     }
+
+    fn version(&self) -> Owned {
+        (self.row.owner.clone(), self.digest())
+    }
 }
+
+/// A version by its owner and its component. Two owners may have the same component, each with a manifest, an approval and an end of its own.
+type Owned = (String, Digest);
 
 /// Mount, tenant and pattern.
 pub(super) fn scope(row: &Deployment) -> (&str, Option<&str>, Option<&str>) {
@@ -42,7 +49,7 @@ pub(super) fn scope(row: &Deployment) -> (&str, Option<&str>, Option<&str>) {
 /// A mount with the versions that were loaded for it.
 struct Mount {
     logic: Arc<Logic>,
-    versions: HashMap<Digest, Arc<Version>>,
+    versions: HashMap<Owned, Arc<Version>>,
 }
 
 /// All mounts.
@@ -53,8 +60,8 @@ pub(super) struct Mounts(Mutex<State>);
 struct State {
     mounts: BTreeMap<String, Mount>,
     active: Vec<Active>,
-    /// Versions that channels may go back to, by mount.
-    earlier: HashMap<String, Digest>,
+    /// Versions that channels may go back to, by mount, tenant and pattern.
+    earlier: HashMap<(String, Option<String>, Option<String>), Owned>,
     /// Schemas of versions, loaded or not.
     schemas: HashMap<Digest, u32>,
     recordings: Vec<Arc<Recorder>>,
@@ -67,7 +74,7 @@ impl Mounts {
 
     /// Adds a mount, when the broker starts.
     pub(super) fn add(&self, logic: Arc<Logic>, version: Arc<Version>) {
-        let versions = HashMap::from([(version.digest(), version)]);
+        let versions = HashMap::from([((String::new(), version.digest()), version)]);
         self.lock().mounts.insert(logic.mount.clone(), Mount { logic, versions });
     }
 
@@ -94,13 +101,19 @@ impl Mounts {
         self.lock().mounts.keys().cloned().collect()
     }
 
-    /// Adds a version to a mount, or finds it there: there is one of each, which its channels share.
-    pub(super) fn version(&self, mount: &str, plugin: &Arc<Plugin>, manifest: &Manifest) -> Option<Arc<Version>> {
+    /// Adds a version of an owner to a mount, or finds it there: there is one of each, which its channels share.
+    pub(super) fn version(
+        &self,
+        mount: &str,
+        owner: &str,
+        plugin: &Arc<Plugin>,
+        manifest: &Manifest,
+    ) -> Option<Arc<Version>> {
         let mut state = self.lock();
         state.schemas.insert(plugin.digest(), manifest.state.schema);
         let mount = state.mounts.get_mut(mount)?;
         let limits = &mount.logic.limits;
-        let version = mount.versions.entry(plugin.digest()).or_insert_with(|| {
+        let version = mount.versions.entry((owner.to_owned(), plugin.digest())).or_insert_with(|| {
             let accepts = manifest.state.accepts.iter().copied().collect();
             let limits = Arc::new(manifest.limits(limits));
             Arc::new(Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts))
@@ -126,7 +139,8 @@ impl Mounts {
 
     /// Versions that some mount has loaded.
     pub(super) fn in_use(&self) -> Vec<Digest> {
-        self.lock().mounts.values().flat_map(|mount| mount.versions.keys().copied().collect::<Vec<_>>()).collect()
+        let state = self.lock();
+        state.mounts.values().flat_map(|mount| mount.versions.keys()).map(|(_, digest)| *digest).collect()
     }
 
     /// Puts a deployment in force, or in the place of what it was before.
@@ -144,21 +158,22 @@ impl Mounts {
         let mut state = self.lock();
         let Some(at) = state.active.iter().position(|active| active.row.id == id) else { return };
         let gone = state.active.remove(at);
-        let (mount, digest) = (gone.row.mount.clone(), gone.digest());
-        let stays = state.active.iter().any(|active| active.row.mount == mount && active.digest() == digest);
+        let (mount, version) = (gone.row.mount.clone(), gone.version());
+        let stays = state.active.iter().any(|active| active.row.mount == mount && active.version() == version);
         if withdraw && !stays {
-            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.versions.get(&digest)) {
+            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.versions.get(&version)) {
                 version.withdraw(true);
             }
         } else if gone.strategy.kind == Kind::All && !withdraw {
-            state.earlier.insert(mount, digest);
+            state.earlier.insert((mount, gone.row.tenant, gone.row.pattern), version);
         }
     }
 
-    /// Withdraws a version everywhere.
-    pub(super) fn withdraw(&self, digest: Digest) {
+    /// Withdraws a version of an owner everywhere.
+    pub(super) fn withdraw(&self, owner: &str, digest: Digest) {
+        let version = (owner.to_owned(), digest);
         for mount in self.lock().mounts.values() {
-            if let Some(version) = mount.versions.get(&digest) {
+            if let Some(version) = mount.versions.get(&version) {
                 version.withdraw(true);
             }
         }
@@ -185,11 +200,11 @@ impl Mounts {
         let mut state = self.lock();
         let State { mounts, active, earlier, schemas, recordings } = &mut *state;
         for (name, mount) in mounts.iter_mut() {
-            let base = mount.logic.rollout.plan().base.digest();
-            mount.versions.retain(|digest, _| {
-                *digest == base
-                    || earlier.get(name) == Some(digest)
-                    || active.iter().any(|active| active.row.mount == *name && active.digest() == *digest)
+            let base = Arc::clone(&mount.logic.rollout.plan().base);
+            mount.versions.retain(|owned, version| {
+                Arc::ptr_eq(version, &base)
+                    || earlier.iter().any(|((mount, ..), earlier)| mount == name && earlier == owned)
+                    || active.iter().any(|active| active.row.mount == *name && active.version() == *owned)
             });
         }
         for (name, mount) in mounts.iter() {
@@ -200,11 +215,11 @@ impl Mounts {
                 let narrow = u8::from(pattern.is_none()) * 2 + u8::from(tenant.is_none());
                 (narrow, active.strategy.kind == Kind::All, std::cmp::Reverse(active.row.id))
             });
-            let version = |digest: Digest| mount.versions.get(&digest).map(Arc::clone);
+            let version = |owned: &Owned| mount.versions.get(owned).map(Arc::clone);
             let is_base = |active: &&&Active| active.strategy.kind == Kind::All && active.scope() == (name, None, None);
             let base = active.iter().find(is_base).copied();
             let before = mount.logic.rollout.plan();
-            let (base_version, base_deployed) = match base.and_then(|base| Some((base, version(base.digest())?))) {
+            let (base_version, base_deployed) = match base.and_then(|base| Some((base, version(&base.version())?))) {
                 Some((base, version)) => (version, deployed(base)),
                 None => (Arc::clone(&before.base), before.base_deployed.clone()),
             };
@@ -217,12 +232,13 @@ impl Mounts {
                         Some(pattern) => Some(ChannelPattern::parse(pattern).ok()?),
                         None => None,
                     },
-                    version: version(active.digest())?,
+                    version: version(&active.version())?,
                     kind: active.strategy.rule(),
                     deployed: deployed(active),
                 })
             });
-            let earlier = earlier.get(name).and_then(|digest| version(*digest)).into_iter().collect();
+            let earlier = earlier.iter().filter(|((mount, ..), _)| mount == name);
+            let earlier = earlier.filter_map(|(_, owned)| version(owned)).collect();
             mount.logic.rollout.set(Plan {
                 rules: rules.collect(),
                 base: base_version,

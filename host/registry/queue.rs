@@ -310,12 +310,13 @@ fn roomy(mount: &MountLimits) -> MountLimits {
     }
 }
 
-/// Names all that evidence depends on beside the component: this host, the manifest, and what the version is tried for.
+/// Names all that evidence depends on beside the component: this host, the manifest, and what the version is tried for. And whose it is,
+/// or a tenant could find out that another one has the same component.
 fn conditions(row: &catalog::Version, vetting: &vet::Vetting<'_>) -> String {
     let host = env!("CARGO_PKG_VERSION");
     let conditions = format!(
-        "{host}\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n{}",
-        row.manifest, vetting.grants, vetting.limits, vetting.node, vetting.channels, vetting.settings
+        "{host}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n{}",
+        row.tenant, row.manifest, vetting.grants, vetting.limits, vetting.node, vetting.channels, vetting.settings
     );
     Digest::of(conditions.as_bytes()).to_string()
 }

@@ -245,7 +245,7 @@ impl Registry {
         }
         for (mount, entered) in configured {
             if entered.row.status != Status::Approved {
-                self.mounts.withdraw(Digest(entered.row.digest));
+                self.mounts.withdraw("", Digest(entered.row.digest));
                 tracing::error!(mount, digest = %Digest(entered.row.digest), "the version that the configuration names was revoked: it does not run");
             } else if self.last_configured(mount).await? != Some(entered.row.digest) {
                 self.deploy_configured(mount, entered, Strategy::all()).await?;
@@ -276,7 +276,7 @@ impl Registry {
         let version = self.catalog().version(&row.owner, &row.digest).await?.ok_or_else(missing)?;
         let (plugin, manifest) = self.load(&version).await?;
         let strategy = Strategy::parse(&row.strategy)?;
-        self.mounts.version(&row.mount, &plugin, &manifest);
+        self.mounts.version(&row.mount, &row.owner, &plugin, &manifest);
         Ok(strategy)
     }
 

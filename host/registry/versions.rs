@@ -219,7 +219,7 @@ impl Registry {
         let changes = vec![Self::becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
         self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await?;
         let digest = Digest(row.digest);
-        self.mounts.withdraw(digest);
+        self.mounts.withdraw(&row.tenant, digest);
         let theirs = |active: &Active| active.digest() == digest && active.row.owner == row.tenant;
         let mut ended = Vec::new();
         for active in self.mounts.active().into_iter().filter(theirs) {
@@ -235,7 +235,7 @@ impl Registry {
                 }
             }
         }
-        self.mounts.withdraw(digest);
+        self.mounts.withdraw(&row.tenant, digest);
         self.apply();
         Ok(ended)
     }

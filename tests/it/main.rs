@@ -8,6 +8,7 @@ mod admin_life;
 mod admin_rest;
 mod admin_signed;
 mod admin_tapes;
+mod admin_tenants;
 mod admin_uploads;
 mod artifacts;
 mod authors;

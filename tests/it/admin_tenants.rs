@@ -1,0 +1,132 @@
+//! Tenants at the admin API: what one has uploaded is to another as if it were not there, also when it is the very same component; and
+//! what is decided about it is decided about the other's as little.
+
+use serde_json::{Value, json};
+
+use crate::support::admin::{Admin, fixture, manifest_text};
+use crate::support::broker::{Broker, Setup};
+use crate::support::client::{Client, DEADLINE};
+
+/// A broker with two tenants that may upload, an operator, and the tenants' own keys.
+fn begin() -> (Broker, Admin, [Admin; 2]) {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    for tenant in ["acme", "globex"] {
+        operator.cli(&["tenant", "set", tenant, "--grants", "kv,log,logging,sql,stats"]).words();
+    }
+    let own = ["acme", "globex"].map(|tenant| Admin::tenant(&broker, tenant));
+    (broker, operator, own)
+}
+
+/// Uploads a component for a tenant and waits until it was looked at; answers what its owner is told of that.
+async fn upload(admin: &Admin, tenant: &str, name: &str) -> Value {
+    let pushed = admin.push(&fixture(), name, "1.0.0", &["--wait", "--tenant", tenant]);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    admin.get(&format!("/tenants/{tenant}/plugins/{name}@1.0.0")).await.json()
+}
+
+async fn answers(client: &mut Client) -> String {
+    client.send_text("echo on").await;
+    client.text().await
+}
+
+/// Takes numbers of time out of what a tenant is told.
+fn timeless(told: &Value) -> Value {
+    match told {
+        Value::Object(fields) => {
+            let known = fields.iter().filter(|(name, _)| !name.ends_with("ms") && !name.contains("ms_"));
+            known.map(|(name, value)| (name.clone(), timeless(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(timeless).collect(),
+        // Processor time, memory and the like differ from run to run.
+        Value::Number(_) => json!(0),
+        other => other.clone(),
+    }
+}
+
+/// Law: a version of another tenant is not there, whether it is asked for by name, by digest or by the beginning of one; and an upload
+/// tells nothing of whether another tenant has the same component.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_another_tenant_are_not_there() {
+    let (_broker, operator, [acme, globex]) = begin();
+    let first = upload(&acme, "acme", "secret").await;
+    let digest = first["digest"].as_str().expect("a digest").to_owned();
+    let none = format!("{:0<64}", "0");
+    for (theirs, nothing) in [("secret@1.0.0", "nothing@1.0.0"), (&*digest, &*none), (&digest[..8], &none[..8])] {
+        let ask = async |version: &str| {
+            let answer = globex.get(&format!("/tenants/globex/plugins/{version}")).await;
+            (answer.status, answer.text.replace(version, "VERSION"))
+        };
+        assert_eq!(ask(theirs).await.0, 404, "{theirs}");
+        assert_eq!(ask(theirs).await, ask(nothing).await);
+    }
+    let listed = globex.get("/tenants/globex/plugins").await.json();
+    assert_eq!(listed["items"], json!([]));
+
+    // The same component and the same manifest, which now is there twice; and of somebody who has it alone.
+    let second = upload(&globex, "globex", "secret").await;
+    let told = timeless(&second).to_string().replace("globex", "TENANT");
+    assert_eq!(told, timeless(&first).to_string().replace("acme", "TENANT"));
+    assert!(!told.contains("found_before"), "{told}");
+    assert!(!operator.get("/plugins?all_tenants=true").await.text.is_empty());
+}
+
+/// Law: each owner of a component decides about its own: when the version of one is revoked, that of the other and that of the platform go
+/// on, also where they are the same component.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_revoked_for_one_owner_goes_on_for_the_others() {
+    let (broker, operator, [acme, globex]) = begin();
+    let mut clients = Vec::new();
+    for tenant in ["default", "acme", "globex"] {
+        let token = broker.token("ann", json!({ "tenant": tenant }));
+        let mut client = broker.connect_with("/ws?channel=a", &token).await;
+        assert_eq!(answers(&mut client).await, "on");
+        clients.push((tenant, client));
+    }
+    for (admin, tenant) in [(&acme, "acme"), (&globex, "globex")] {
+        upload(admin, tenant, "own").await;
+        operator.cli(&["plugin", "approve", "own@1.0.0", "--tenant", tenant]).words();
+        let deploy = ["plugin", "deploy", "own@1.0.0", "--mount", "fixture", "--owner", tenant, "--tenant", tenant];
+        operator.cli(&deploy).words();
+    }
+
+    let revoked = operator.cli(&["plugin", "revoke", "own@1.0.0", "--tenant", "acme", "--reason", "leaks"]).words();
+
+    assert!(revoked.contains("is revoked"), "{revoked}");
+    for (tenant, client) in &mut clients {
+        let answer = tokio::time::timeout(DEADLINE, answers(client)).await.expect("an answer in time");
+        assert_eq!(answer, "on", "{tenant}");
+    }
+    let status = operator.get("/deployments?mount=fixture").await.json();
+    let of_globex = status["items"].as_array().expect("items").iter().find(|one| one["tenant"] == "globex");
+    assert_eq!(of_globex.map(|one| &one["state"]), Some(&json!("active")), "{status}");
+}
+
+/// Law: a version keeps to the limits of its own manifest, and not to those that another owner of the same component wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_manifest_are_of_its_owner() {
+    let (broker, operator, [acme, globex]) = begin();
+    let wasm = std::fs::read(fixture()).expect("a component");
+    for (admin, tenant, memory) in [(&acme, "acme", "8388608"), (&globex, "globex", "33554432")] {
+        let manifest = format!("{}\n[limits]\nmemory_bytes_max = {memory}\n", manifest_text("own", "1.0.0"));
+        let parts = [("manifest", manifest.as_bytes()), ("component", wasm.as_slice())];
+        let uploaded = admin.upload(&format!("/tenants/{tenant}/plugins"), &parts).await;
+        assert_eq!(uploaded.status, 202, "{}", uploaded.text);
+        let wait = async {
+            while admin.get(&format!("/tenants/{tenant}/plugins/own@1.0.0")).await.json()["status"] != "vetted" {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("a verdict in time");
+        operator.cli(&["plugin", "approve", "own@1.0.0", "--tenant", tenant]).words();
+        let deploy = ["plugin", "deploy", "own@1.0.0", "--mount", "fixture", "--owner", tenant, "--tenant", tenant];
+        operator.cli(&deploy).words();
+    }
+    for (tenant, answer) in [("acme", "refused fault"), ("globex", "grown 20"), ("default", "grown 20")] {
+        let token = broker.token("ann", json!({ "tenant": tenant }));
+        let mut client = broker.connect_with("/ws?channel=a", &token).await;
+        client.send_text("grow 20").await;
+        let grown = client.text().await;
+        assert!(grown.starts_with(answer), "{tenant}: {grown}");
+    }
+}
