@@ -135,13 +135,12 @@ impl Router {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.iter().rposition(|own| *own.tenant == *tenant).map(|at| idle.remove(at))
         };
-        let mut own = match known {
-            Some(own) => own,
-            None => {
-                let limits = Arc::clone(&self.limits);
-                let instance = Instance::start(&self.plugin, limits, 0, self.plugin.name()).await?;
-                Own { tenant: tenant.into(), instance }
-            }
+        let mut own = if let Some(own) = known {
+            own
+        } else {
+            let limits = Arc::clone(&self.limits);
+            let instance = Instance::start(&self.plugin, limits, 0, self.plugin.name()).await?;
+            Own { tenant: tenant.into(), instance }
         };
         own.instance.charge_to(quota);
         Ok(own)

@@ -51,7 +51,7 @@ async fn versions_of_another_tenant_are_not_there() {
     let (_broker, operator, [acme, globex]) = begin();
     let first = upload(&acme, "acme", "secret").await;
     let digest = first["digest"].as_str().expect("a digest").to_owned();
-    let none = format!("{:0<64}", "0");
+    let none = "0".repeat(64);
     for (theirs, nothing) in [("secret@1.0.0", "nothing@1.0.0"), (&*digest, &*none), (&digest[..8], &none[..8])] {
         let ask = async |version: &str| {
             let answer = globex.get(&format!("/tenants/globex/plugins/{version}")).await;
