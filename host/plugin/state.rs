@@ -1,6 +1,7 @@
 //! What an instance's store carries: the effects of the batch under way, the channel as the plugin may read it, the
 //! bounds, and the inert WASI.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -329,7 +330,7 @@ impl PluginLog {
         })))
     }
 
-    /// Writes a line, or counts it as dropped. A plugin's words are quoted by the logger, never interpreted.
+    /// Writes a line, or counts it as dropped. A plugin's words stay on their line, and are never interpreted.
     pub(super) fn line(&self, level: tracing::Level, message: &str) {
         // What nobody would see must not take the room of what they would.
         let wanted = match level {
@@ -368,6 +369,7 @@ impl PluginLog {
             _ => "debug",
         };
         telemetry::tell(channel, word, message);
+        let message = &*one_line(message);
         match level {
             tracing::Level::ERROR => tracing::error!(target: "hotbay::plugin", channel, message),
             tracing::Level::WARN => tracing::warn!(target: "hotbay::plugin", channel, message),
@@ -375,6 +377,23 @@ impl PluginLog {
             _ => tracing::debug!(target: "hotbay::plugin", channel, message),
         }
     }
+}
+
+/// The same words without line breaks and other control characters: in a log of text they would begin a line that says, of whatever channel,
+/// what the plugin likes.
+fn one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(char::is_control) {
+        return Cow::Borrowed(message);
+    }
+    let mut line = String::with_capacity(message.len() + 16);
+    for character in message.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    Cow::Owned(line)
 }
 
 #[cfg(test)]

@@ -285,36 +285,53 @@ async fn statements_answer_with_the_rows_of_the_tenant() {
     }
 }
 
+/// A log of text without what the broker colours it with.
+fn without_colours(log: &str) -> String {
+    let mut parts = log.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('m') {
+            Some((colour, rest)) if colour.bytes().all(|byte| byte.is_ascii_digit()) => plain.push_str(rest),
+            _ => plain.extend(["\u{1b}[", part]),
+        }
+    }
+    plain
+}
+
 /// `logging`: a line has the tenant and the channel it comes from, whatever is in it, and the flood of one tenant takes no room of another.
 #[tokio::test]
 async fn log_lines_cannot_be_put_into_the_mouth_of_another_tenant() {
-    let broker = setup().start();
-    let mut lines = 0;
-    for (own, other) in PAIRS {
-        let mut ann = join(&broker, own, "room", "ann").await;
-        let mut foreign = join(&broker, other, "room", "ann").await;
-        let forged = format!(
-            "x\" channel=\"{other}/fixture:room\" message=\"forged\n{{\"channel\":\"{other}/fixture:room\"}}\u{1b}[31m\r"
-        );
-        for command in ["log-text", "stdout", "stderr"] {
-            ask(&mut ann, &format!("{command} {forged}")).await;
-            lines += 1;
+    for format in ["json", "text"] {
+        let broker = setup().set("log.format", format).start();
+        let channel_of = |tenant: &str| match format {
+            "json" => format!("\"channel\":\"{tenant}/fixture:room\""),
+            _ => format!(" channel=\"{tenant}/fixture:room\""),
+        };
+        for (own, other) in PAIRS {
+            let mut ann = join(&broker, own, "room", "ann").await;
+            let mut foreign = join(&broker, other, "room", "ann").await;
+            for (breaks, command) in
+                [("\n", "log-text"), ("\r", "log-text"), ("\u{1b}[1A", "log-text"), ("\n", "stdout")]
+            {
+                let forged = format!("x{breaks}2026-11-30T00:00:00.000000Z  INFO hotbay::plugin: said by nobody");
+                ask(&mut ann, &format!("{command} {forged}")).await;
+            }
+            ann.send_text("log 5000").await;
+            heard_nothing(&mut ann).await;
+            let words = format!("said by {other} itself");
+            assert_eq!(ask(&mut foreign, &format!("log-text {words}")).await, "ok");
+            let log = without_colours(&broker.until_log(&words).await);
+            let line = log.lines().find(|line| line.contains(&words)).expect("a line");
+            assert!(line.contains(&channel_of(other)), "{line}");
         }
-        ann.send_text("log 5000").await;
-        heard_nothing(&mut ann).await;
-        let words = format!("said by {other}");
-        assert_eq!(ask(&mut foreign, &format!("log-text {words}")).await, "ok");
-        let log = broker.until_log(&words).await;
-        let line = log.lines().find(|line| line.contains(&words)).expect("a line");
-        assert!(line.contains("hotbay::plugin") && line.contains(&format!("{other}/fixture:room")), "{line}");
-    }
-    let log = broker.log();
-    assert!(!log.contains('\u{1b}') && !log.contains('\r'), "{log}");
-    let forged: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();
-    assert_eq!(forged.len(), lines, "{forged:#?}");
-    for (own, other) in PAIRS {
-        let theirs = forged.iter().filter(|line| line.contains(&format!("channel=\"{other}/fixture:room\"")));
-        assert_eq!(theirs.count(), 0, "{own} speaks as {other}: {forged:#?}");
+        let log = without_colours(&broker.log());
+        let forged: Vec<&str> = log.lines().filter(|line| line.contains("said by nobody")).collect();
+        assert_eq!(forged.len(), 4 * PAIRS.len(), "{forged:#?}");
+        for line in forged {
+            let owner = PAIRS.iter().find(|(own, _)| line.contains(&channel_of(own)));
+            assert!(owner.is_some(), "of nobody: {line}");
+            assert!(!line.contains(['\u{1b}', '\r']), "{line:?}");
+        }
     }
 }
 
