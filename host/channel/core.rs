@@ -250,7 +250,7 @@ impl Core {
         self.unavailable_since_ms = None;
         for (name, due_ms) in timers.into_iter().flatten() {
             let fires_again = |event: &Event| matches!(event, Event::Timer { name: other, .. } if *other == name);
-            if !self.again.iter().any(fires_again) {
+            if !self.again.iter().chain(&self.fresh).any(fires_again) {
                 self.timers.insert(name, Alarm { due_ms, durable: true });
             }
         }
@@ -288,6 +288,10 @@ impl Core {
             });
         }
         for (name, alarm) in timers {
+            // Also one that fired, and waits to be run again.
+            let is_replaced = |event: &Event| matches!(event, Event::Timer { name: other, .. } if *other == name);
+            self.again.retain(|event| !is_replaced(event));
+            self.fresh.retain(|event| !is_replaced(event));
             match alarm {
                 Some((due_ms, durable)) => drop(self.timers.insert(name, Alarm { due_ms, durable })),
                 None => drop(self.timers.remove(&name)),

@@ -62,10 +62,23 @@ fn the_simulated_world_is_as_bad_as_it_claims() {
         sum.add(&world.oracle.seen);
     }
     println!("{sum:?}");
-    let oracle::Sightings { released, refused, closed, quarantined, longer, given_up, held, timers, sleeps, reruns } =
-        sum;
+    let oracle::Sightings {
+        released,
+        refused,
+        closed,
+        quarantined,
+        longer,
+        given_up,
+        held,
+        timers,
+        sleeps,
+        reruns,
+        ..
+    } = sum;
+    let oracle::Sightings { swapped, declined, went_back, left_trial, crashes, .. } = sum;
     let all = [released, refused, closed, quarantined, longer, given_up, held, timers, sleeps, reruns];
-    assert!(all.iter().all(|count| *count >= 20), "something hardly ever happens");
+    let mut all = all.into_iter().chain([swapped, declined, went_back, left_trial, crashes]);
+    assert!(all.all(|count| count >= 20), "something hardly ever happens");
 }
 
 #[test]

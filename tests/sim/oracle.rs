@@ -14,6 +14,8 @@ enum Fate {
     Waits,
     Released,
     Refused,
+    /// The process died, and nobody was told anything.
+    Lost,
 }
 
 /// What was seen, to know that the simulation is worth something.
@@ -29,6 +31,11 @@ pub(crate) struct Sightings {
     pub(crate) timers: u64,
     pub(crate) sleeps: u64,
     pub(crate) reruns: u64,
+    pub(crate) swapped: u64,
+    pub(crate) declined: u64,
+    pub(crate) went_back: u64,
+    pub(crate) left_trial: u64,
+    pub(crate) crashes: u64,
 }
 
 impl Sightings {
@@ -43,6 +50,11 @@ impl Sightings {
         self.timers += other.timers;
         self.sleeps += other.sleeps;
         self.reruns += other.reruns;
+        self.swapped += other.swapped;
+        self.declined += other.declined;
+        self.went_back += other.went_back;
+        self.left_trial += other.left_trial;
+        self.crashes += other.crashes;
     }
 }
 
@@ -52,6 +64,8 @@ struct InFlight {
     committed: bool,
     released: bool,
     events: Vec<Event>,
+    /// Those whose effects it keeps.
+    keeps: Vec<u64>,
 }
 
 /// Why outputs came.
@@ -95,6 +109,14 @@ pub(crate) struct Oracle {
     held: HashMap<u64, Cause>,
     /// Members that are to be closed.
     closing: Vec<MemberId>,
+    /// Events that left with success, and whose effects are on the disk by that.
+    promised: Vec<u64>,
+    /// Events whose effects the batch that ran last keeps, until it is in flight.
+    keeps: Vec<u64>,
+    /// Events whose senders were told that nobody knows.
+    unsure: HashSet<u64>,
+    /// The version whose commit took hold last.
+    wrote_last: Option<u32>,
 }
 
 /// The number a simulated event carries; timers have none.
@@ -134,8 +156,8 @@ impl Oracle {
     /// Laws: bounded batches, time that never goes back, timers not before they are due, few commits on the way, arrival
     /// order of each member.
     pub(crate) fn runs(&mut self, batch: &Batch, events_max: usize, early: bool) {
-        // A channel with nothing but due timers still takes one event along, hence one more.
-        assert!((1..=events_max + 1).contains(&batch.events.len()), "a batch of {}", batch.events.len());
+        // A channel with nothing but due timers still takes one event along, hence one more; what takes over begins with none.
+        assert!(batch.events.len() <= events_max + 1, "a batch of {}", batch.events.len());
         assert!(batch.now_ms >= self.last_now_ms, "the time of a batch went back");
         self.last_now_ms = batch.now_ms;
         let on_the_way_max = if early { BATCHES_ON_THE_WAY_MAX } else { 1 };
@@ -166,8 +188,8 @@ impl Oracle {
             }
         }
         (self.faults, self.culprit, self.quarantine) = (0, None, None);
-        let events = batch.events.clone();
-        self.in_flight.push_back(InFlight { id, committed: !wrote, released: false, events });
+        let (events, keeps) = (batch.events.clone(), std::mem::take(&mut self.keeps));
+        self.in_flight.push_back(InFlight { id, committed: !wrote, released: false, events, keeps });
     }
 
     /// The plugin failed on a single event, or in `open` (`culprit` is absent then, as for timers and publishes). Laws: three
@@ -246,6 +268,9 @@ impl Oracle {
         assert_eq!(batch.id, id, "released out of order");
         assert!(early || (first == 0 && batch.committed), "released before its commit");
         batch.released = true;
+        if !early {
+            self.promised.extend(&batch.keeps);
+        }
         for event in batch.events.clone() {
             let Some(number) = number(&event) else { continue };
             self.end(number, Fate::Released);
@@ -332,6 +357,53 @@ impl Oracle {
         assert!(waits.is_empty(), "events without an end: {waits:?}");
         assert!(self.closing.is_empty(), "members that were not closed: {:?}", self.closing);
         assert!(self.in_flight.is_empty(), "batches without an end");
+    }
+
+    /// The sender of this event is told that nobody knows.
+    pub(crate) fn is_unsure(&mut self, event: &Event) {
+        self.unsure.extend(number(event));
+    }
+
+    /// The batch that ran keeps what these events did.
+    pub(crate) fn keeps(&mut self, events: &[u64], wrote: bool) {
+        assert!(wrote || events.is_empty(), "what is kept was not written");
+        self.keeps = events.to_vec();
+    }
+
+    /// A commit took hold, of a batch that ran on this version.
+    pub(crate) fn takes_hold(&mut self, version: u32) {
+        self.wrote_last = Some(version);
+    }
+
+    /// Law: what is on the disk is what released events did, each once, in the order of each sender; beyond that only what nobody knows
+    /// of. And the version it is pinned to is the one that wrote last.
+    pub(crate) fn kept(&self, log: &[u64], pinned: Option<u32>) {
+        let mut places: HashMap<u64, usize> = HashMap::new();
+        for (place, number) in log.iter().enumerate() {
+            assert!(places.insert(*number, place).is_none(), "event {number} took hold twice");
+            let fate = self.fates[number];
+            let known = fate == Fate::Released || fate == Fate::Waits;
+            let may = known || fate == Fate::Lost || self.unsure.contains(number);
+            assert!(may, "event {number} took hold, and its sender was told that it did not ({fate:?})");
+        }
+        let mut last = 0;
+        for number in &self.promised {
+            let place = places.get(number).unwrap_or_else(|| panic!("event {number} was released, and is lost"));
+            assert!(*place >= last, "event {number} took hold before what was released earlier");
+            last = *place;
+        }
+        assert_eq!(pinned, self.wrote_last, "the version that wrote last");
+    }
+
+    /// The process died. What waits was never answered.
+    pub(crate) fn crashed(&mut self) {
+        self.seen.crashes += 1;
+        self.in_flight.clear();
+        self.fates.values_mut().filter(|fate| **fate == Fate::Waits).for_each(|fate| *fate = Fate::Lost);
+        self.held.clear();
+        self.closing.clear();
+        self.quarantine = None;
+        self.woke();
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -2,6 +2,7 @@
 //! jumps. Does what [the actor](hotbay::channel) does, with one random choice after the other from one seed.
 
 mod actor;
+mod swap;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::oracle::Oracle;
+use crate::world::swap::{Before, Deployment};
 
 const IDLE_MS: u64 = 3_000;
 /// How often the store is asked for due timers of sleeping channels.
@@ -49,10 +51,23 @@ struct Weather {
     read: u32,
     poison: u32,
     clock_jumps: bool,
+    /// Of deployments, how many are of a version that fails.
+    flawed: u32,
+    /// `save` fails.
+    save: u32,
+    /// A version on trial fails on a batch.
+    trial: u32,
 }
 
 struct Prepared {
     wrote: bool,
+    /// The events whose effects it keeps.
+    kept: Vec<u64>,
+    /// The version that ran it, and what its commit says about that.
+    ran_on: u32,
+    pins: Option<u32>,
+    /// Durable timers that fired in it.
+    fired: Vec<String>,
     /// Durable timers set and forgotten.
     timers: Vec<(String, Option<u64>)>,
     early: bool,
@@ -60,7 +75,13 @@ struct Prepared {
 
 #[derive(Default)]
 struct Store {
+    /// The events whose effects are kept, in the order in which they took hold.
+    log: Vec<u64>,
+    /// The version that wrote last.
+    pinned: Option<u32>,
     timers: BTreeMap<String, u64>,
+    /// Timers that fired, and were not set again.
+    spent: HashSet<String>,
     /// Batches of this core that took hold.
     applied: HashSet<BatchId>,
 }
@@ -88,6 +109,21 @@ pub(crate) struct World {
     attempt: Option<Attempt>,
     claim: bool,
     instance: bool,
+    /// The events whose effects the instance knows: those of the store, and of what it ran since.
+    memory: Vec<u64>,
+    /// What the channels of the mount should run.
+    plan: Deployment,
+    /// What this one runs.
+    assigned: Deployment,
+    wanted: Option<Deployment>,
+    /// Versions that may not run any more.
+    withdrawn: HashSet<u32>,
+    /// A deployment it does not try again.
+    declined: Option<u64>,
+    before: Option<Before>,
+    /// The version that wrote last, or is about to.
+    pinned: Option<u32>,
+    next_deployment: u64,
     prepared: BTreeMap<BatchId, Prepared>,
     /// Durable timers that faulted: forgotten with the next commit.
     spent: Vec<String>,
@@ -138,6 +174,15 @@ impl World {
             attempt: None,
             claim: false,
             instance: false,
+            memory: Vec::new(),
+            plan: Deployment::first(),
+            assigned: Deployment::first(),
+            wanted: None,
+            withdrawn: HashSet::new(),
+            declined: None,
+            before: None,
+            pinned: None,
+            next_deployment: 1,
             prepared: BTreeMap::new(),
             spent: Vec::new(),
             pausing: HashMap::new(),
@@ -175,6 +220,9 @@ impl World {
             read: often(25, 60),
             poison: often(50, 60),
             clock_jumps: often(20, 1) == 1,
+            flawed: often(70, 100),
+            save: often(30, 60),
+            trial: often(50, 40),
         };
     }
 
@@ -188,6 +236,12 @@ impl World {
         }
         if self.chance(2) {
             self.busy = !self.busy;
+        }
+        if self.chance(4) {
+            self.deploy();
+        }
+        if self.chance(1) {
+            self.crash();
         }
         while self.mailbox.len() < 40 && self.chance(35) {
             self.somebody_acts();
@@ -230,6 +284,7 @@ impl World {
             self.advance();
         }
         self.oracle.all_ended();
+        self.oracle.kept(&self.store.log, self.store.pinned);
         assert!(self.members.len() < 10_000, "members are bounded");
     }
 

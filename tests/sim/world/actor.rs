@@ -31,6 +31,9 @@ impl World {
                 self.carry_out(out, Cause::Quarantined);
             }
         }
+        if self.is_to_swap() {
+            self.swap();
+        }
         let seed = self.rng.random();
         let Some(core) = &mut self.core else { return };
         match core.next(self.wall_ms, seed, self.busy, IDLE_MS) {
@@ -48,7 +51,7 @@ impl World {
     }
 
     /// Law: no faults make the channel burn a processor.
-    fn worked(&mut self) {
+    pub(super) fn worked(&mut self) {
         if self.real_ms.saturating_sub(self.work.0) >= 1_000 {
             self.work = (self.real_ms, 0);
         }
@@ -114,23 +117,23 @@ impl World {
                 return self.carry_out(out, Cause::StartFailed);
             }
             self.claim = true;
+            self.pinned = self.store.pinned;
             self.pausing.clear();
             timers = Some(self.store.timers.clone().into_iter().collect());
         }
-        if self.chance(self.weather.open) {
+        if !self.open_first() {
             let Some(core) = &mut self.core else { return };
             let out = core.start_failed(StartFailure::Plugin, self.wall_ms);
             self.claim = false;
             self.oracle.faulted(None, &out, self.core_ms);
             return self.carry_out(out, Cause::StartFailed);
         }
-        self.instance = true;
         if let Some(core) = &mut self.core {
             core.started(timers);
         }
     }
 
-    fn nature(&self, event: &Event) -> Nature {
+    pub(super) fn nature(&self, event: &Event) -> Nature {
         match event {
             Event::Timer { name, .. } if name.starts_with("poison") => Nature::Poison,
             Event::Timer { name, .. } if name.starts_with("reads") => Nature::Reads,
@@ -139,8 +142,11 @@ impl World {
         }
     }
 
-    fn run(&mut self, id: BatchId, batch: &Arc<Batch>) {
+    pub(super) fn run(&mut self, id: BatchId, batch: &Arc<Batch>) {
         assert!(self.instance, "ran without an instance");
+        if self.loses_instance_to_shadow() {
+            return;
+        }
         self.oracle.runs(batch, self.limits.batch_events_max, self.early);
         let took_ms = self.rng.random_range(0..3);
         self.pass(took_ms);
@@ -154,6 +160,9 @@ impl World {
                 assert!(known, "volatile timer {name} fired after its end");
             }
         }
+        if self.fails_as_new(batch) {
+            return;
+        }
         for event in &batch.events {
             let plugins_fault = match self.nature(event) {
                 Nature::Poison => true,
@@ -161,6 +170,9 @@ impl World {
                 Nature::Reads if self.chance(self.weather.read) => false,
                 _ => continue,
             };
+            if self.goes_back(batch) || (plugins_fault && self.leaves_trial(batch)) {
+                return;
+            }
             let Some(core) = &mut self.core else { return };
             let out = core
                 .failed(if plugins_fault { BatchFailure::Plugin } else { BatchFailure::Surroundings }, self.wall_ms);
@@ -224,8 +236,18 @@ impl World {
             }
         }
         let writes = batch.events.iter().any(|event| self.nature(event) == Nature::Good { writes: true });
-        let wrote = writes || !changes.is_empty();
-        self.prepared.insert(id, Prepared { wrote, timers: changes.into_iter().collect(), early: self.early });
+        let pins = self.pin(writes || !changes.is_empty());
+        let wrote = writes || !changes.is_empty() || pins.is_some();
+        let kept = self.keep(batch);
+        let durable = |event: &Event| match event {
+            Event::Timer { name, durable: true } => Some(name.clone()),
+            _ => None,
+        };
+        let fired = batch.events.iter().filter_map(durable).collect();
+        let (ran_on, timers) = (self.assigned.version, changes.into_iter().collect());
+        self.oracle.keeps(&kept, wrote);
+        self.prepared.insert(id, Prepared { wrote, kept, ran_on, pins, fired, timers, early: self.early });
+        self.stay_swapped();
         self.oracle.ran(id, batch, wrote);
         let Some(core) = &mut self.core else { return };
         let out = core.ran(wrote, set);
@@ -281,6 +303,7 @@ impl World {
                 }
                 Output::Unsure(event) => {
                     assert_eq!(cause, Cause::GivenUp, "{event:?} is unsure without a try to commit it");
+                    self.oracle.is_unsure(&event);
                     let poisonous = self.nature(&event) == Nature::Poison;
                     self.oracle.refused(&event, RefusalCode::Unavailable, cause, poisonous);
                 }
@@ -290,8 +313,9 @@ impl World {
                         self.members.swap_remove(index);
                     }
                 }
-                Output::DropInstance => self.instance = false,
+                Output::DropInstance => (self.instance, self.before) = (false, None),
                 Output::DropClaim => {
+                    self.before = None;
                     self.claim = false;
                     self.spent.clear();
                 }
@@ -318,16 +342,11 @@ impl World {
         } else {
             None
         };
-        let holds = failed.is_none() || self.chance(self.weather.commit_held);
+        // What never will succeed had no effect.
+        let holds = failed != Some(CommitFailure::Final) && (failed.is_none() || self.chance(self.weather.commit_held));
         // A commit that took hold although it was reported as failed is recognised by its fence when it is repeated.
-        if holds && self.store.applied.insert(id) {
+        if holds && self.take_hold(id) {
             self.oracle.seen.held += u64::from(failed.is_some());
-            for (name, due_ms) in self.prepared[&id].timers.clone() {
-                match due_ms {
-                    Some(due_ms) => drop(self.store.timers.insert(name, due_ms)),
-                    None => drop(self.store.timers.remove(&name)),
-                }
-            }
         }
         let Some(core) = &mut self.core else { return };
         match failed {
@@ -352,6 +371,9 @@ impl World {
 
     fn wait(&mut self, until_ms: u64) {
         assert!(until_ms > self.wall_ms, "waits for the past");
+        // Law: a channel with nothing on its way does not put a swap off.
+        let may_swap = self.instance && self.oracle.in_flight() == 0 && self.before.is_none();
+        assert!(!may_swap || self.wanted.is_none(), "the channel waits, and does not take the version it should have");
         // Law: an awake channel with nothing to do has fired what is due.
         if self.instance && self.oracle.in_flight() == 0 && !self.stopping {
             let pauses =
@@ -390,10 +412,7 @@ impl World {
                 self.store.timers.remove(&name);
             }
         }
-        (self.claim, self.instance, self.core) = (false, false, None);
-        self.spent.clear();
-        self.volatile.clear();
-        self.again.clear();
+        self.fall_asleep();
         if std::mem::take(&mut self.poked) {
             self.wake(true);
         }
