@@ -463,6 +463,10 @@ impl Actor {
         metrics::counter!("hotbay_plugin_faults_total", "plugin" => plugin.to_owned(), "kind" => fault.kind())
             .increment(1);
         let digest = of.version.digest();
+        if let Fault::Quota { .. } = fault {
+            // A tenant at a limit decides how often: not for every log.
+            return tracing::debug!(channel = %self.channel.name, plugin, %digest, %fault, "refused at a limit of the tenant");
+        }
         tracing::warn!(channel = %self.channel.name, plugin, %digest, deployment = of.deployed.id, %fault, "plugin fault");
     }
 }

@@ -1,7 +1,7 @@
 //! Where a connection's messages go: to the channels it joined, by its mount or by what the plugin says of each frame.
 
 use crate::channel::{Directory, Enclosure, Letter, LookupError, Membership};
-use crate::connection::{Connection, Joined, post};
+use crate::connection::{Connection, Joined, post, wait_beside};
 use crate::plugin::Routing;
 use crate::protocol::close::Close;
 use crate::protocol::event::{Event, LeaveReason};
@@ -17,7 +17,14 @@ impl Connection {
     /// Asks the plugin where a message goes.
     pub(super) async fn route(&mut self, payload: Payload) {
         let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
-        drop(self.quota.turn(ROUTE_US).await);
+        if assigned.version.is_withdrawn() {
+            let why = "the plugin was withdrawn; try again when there is another version";
+            return self.refuse(&payload, &Refusal::new(RefusalCode::Unavailable, why)).await;
+        }
+        if self.quota.is_out_of_cpu() {
+            let turn = self.quota.wait_in_line(ROUTE_US);
+            wait_beside(&self.pulse, async move { drop(turn.await) }).await;
+        }
         match assigned.version.router.route_for(Some(&self.quota), &self.identity, now_ms(), &payload).await {
             Ok(Routing::Deliver(name)) => {
                 if let Some(position) = self.joined_position(&name) {

@@ -157,6 +157,8 @@ struct Connection {
     /// The node goes down: nothing more is read.
     paused: bool,
     quota: Arc<Quota>,
+    /// Messages that are not on its account yet.
+    admitted: u32,
     /// The tenant brought too much: until then, nothing more is read.
     hold: Option<Hold>,
 }
@@ -183,6 +185,7 @@ impl Connection {
         let mut connection = Self {
             hub: Arc::clone(hub),
             quota,
+            admitted: 0,
             hold: None,
             id,
             identity,
@@ -249,6 +252,7 @@ impl Connection {
                 // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
                 Box::pin(self.take(inbound)).await;
             }
+            self.charge(0, now_ms());
             if self.reader.has_left() {
                 tokio::task::coop::consume_budget().await; // For the same reason.
             }
@@ -256,14 +260,15 @@ impl Connection {
                 self.inbox = VecDeque::new(); // Gives the memory of a burst back.
             }
             let (outbox, paused, has_left) = (&self.outbox, self.paused, self.reader.has_left());
-            let hold = &mut self.hold;
+            self.pulse.hold_up(self.hold.is_some());
+            let (hold, pulse) = (&mut self.hold, &self.pulse);
             let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
                 // Nothing of the client counts any more; what it is still owed has a time of its own.
                 Progress::Done | Progress::Closing => Poll::Ready(Next::End),
                 Progress::Dismissed(close) => Poll::Ready(Next::Dismissed(close)),
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
                 Progress::Shed => Poll::Ready(Next::Tell),
-                Progress::Idle | Progress::Blocked if is_held(hold, cx) => Poll::Pending,
+                Progress::Idle | Progress::Blocked if is_held(hold, pulse, cx) => Poll::Pending,
                 Progress::Idle | Progress::Blocked if has_left => Poll::Ready(Next::Read),
                 Progress::Idle | Progress::Blocked => {
                     outbox.stream().poll_read_ready(cx).map(|ready| if ready.is_ok() { Next::Read } else { Next::End })
@@ -309,14 +314,22 @@ impl Connection {
             if !replies.is_empty() {
                 self.outbox.send(replies, Delivery::HIGH);
             }
-            let is_message = |inbound: &&Inbound| matches!(inbound, Inbound::Message(_));
-            let hold = self.quota.receive(messages.iter().filter(is_message).count(), bytes.len(), now);
-            self.hold = hold.or(self.hold.take());
             for inbound in messages.drain(..) {
                 let rest = self.take_at_once(inbound, now);
                 self.inbox.extend(rest);
             }
         });
+        self.charge(bytes.len(), now);
+    }
+
+    /// Puts what was read on the tenant's account. What is over the client's own rates is refused, and no message there: or one client
+    /// could use up what is for all.
+    fn charge(&mut self, bytes: usize, now_ms: u64) {
+        let messages = std::mem::take(&mut self.admitted);
+        if messages > 0 || bytes > 0 {
+            let hold = self.quota.receive(messages as usize, bytes, now_ms);
+            self.hold = hold.or(self.hold.take());
+        }
     }
 
     /// Hands a message over without waiting, if that can be done: nearly always. What takes longer comes back.
@@ -387,6 +400,9 @@ impl Connection {
     async fn tell(&self, frame: Option<&Payload>, why: &Refusal) {
         let assigned = self.endpoint.logic.rollout.of_tenant(self.identity.tenant());
         let router = &assigned.version.router;
+        if assigned.version.is_withdrawn() {
+            return self.outbox.close(Close::WITHDRAWN); // It has no words any more.
+        }
         match router.refused_for(Some(&self.quota), &self.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => self.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
@@ -415,7 +431,9 @@ impl Connection {
 
     fn within_rate(&mut self, now_ms: u64) -> bool {
         let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now_ms));
-        own && self.endpoint.user_rates.take(&self.identity, now_ms)
+        let admitted = own && self.endpoint.user_rates.take(&self.identity, now_ms);
+        self.admitted += u32::from(admitted);
+        admitted
     }
 }
 
@@ -439,12 +457,28 @@ impl Drop for Connection {
     }
 }
 
-/// Whether the connection may not be read now.
-fn is_held(hold: &mut Option<Hold>, cx: &mut Context<'_>) -> bool {
+/// Whether the connection may not be read now. While it is held, the client's silence is none.
+fn is_held(hold: &mut Option<Hold>, pulse: &Pulse, cx: &mut Context<'_>) -> bool {
     if hold.as_mut().is_some_and(|hold| hold.as_mut().poll(cx).is_ready()) {
         *hold = None;
+        pulse.heard(now_ms(), false);
+        pulse.hold_up(false);
     }
     hold.is_some()
+}
+
+/// Waits while what waits for the client is still written, and until the client is gone or must go.
+async fn wait_beside(pulse: &Pulse, waiting: impl Future<Output = ()>) {
+    let mut waiting = std::pin::pin!(waiting);
+    pulse.hold_up(true);
+    std::future::poll_fn(|cx| {
+        if matches!(pulse.outbox().poll_progress(cx), Progress::Done | Progress::Dismissed(_)) {
+            return Poll::Ready(());
+        }
+        waiting.as_mut().poll(cx)
+    })
+    .await;
+    pulse.hold_up(false);
 }
 
 /// Puts a letter into a mailbox; while it is full, what waits for the client is still written.

@@ -215,6 +215,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.clock.set(now_ms, seed);
         state.call = call;
+        state.memory.refused = None;
         state.meter.begin(false);
         state::start_clock(&mut self.store);
     }
@@ -225,10 +226,19 @@ impl Instance {
         let ran = state.stopwatch.pause();
         state.meter.charge(ran);
         self.ran += ran;
-        result.map_err(|error| {
-            state.meter.count_fault();
-            Fault::from_call(&error)
+        result.map_err(|error| match (Fault::from_call(&error), state.memory.refused) {
+            // Most programs end when they get no memory.
+            (Fault::Trap { .. }, Some(over)) => Fault::Quota { over: over.to_string() },
+            (fault, _) => {
+                state.meter.count_fault();
+                fault
+            }
         })
+    }
+
+    /// Whether long batches wait while its tenant is out of processor time; they do unless something else is said.
+    pub fn waits_for_its_tenant(&mut self, waits: bool) {
+        self.store.data_mut().meter.is_patient = waits;
     }
 
     /// Who pays for its calls from now on.

@@ -15,6 +15,8 @@ const TICK_US: u64 = TICK.as_micros() as u64;
 pub(super) struct Meter {
     quota: Option<Arc<Quota>>,
     effort: Option<Arc<Effort>>,
+    /// Whether long calls wait while the tenant is out of processor time.
+    pub(super) is_patient: bool,
     /// Whether the call under way waits while its tenant is out of processor time.
     waits: bool,
     /// What is charged of the call under way, in microseconds.
@@ -26,7 +28,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Counts for a plugin.
     pub(super) fn of(effort: &Arc<Effort>) -> Self {
-        Self { effort: Some(Arc::clone(effort)), ..Self::default() }
+        Self { effort: Some(Arc::clone(effort)), is_patient: true, ..Self::default() }
     }
 
     /// Who pays from now on.
@@ -36,7 +38,7 @@ impl Meter {
 
     /// A call begins.
     pub(super) fn begin(&mut self, waits: bool) {
-        (self.waits, self.charged_us) = (waits, 0);
+        (self.waits, self.charged_us) = (waits && self.is_patient, 0);
     }
 
     /// Charges what the call under way ran, of which part was charged before.

@@ -41,6 +41,8 @@ closes! {
     RESTART = 1012, "shutting down, reconnect";
     /// The tenant is at a limit of its own.
     QUOTA = 1013, "the tenant has as much as it may, try again later";
+    /// The plugin was withdrawn, and no other one may speak.
+    WITHDRAWN = 1013, "the plugin was withdrawn, try again later";
     /// The token expired.
     EXPIRED = 4401, "token expired";
     /// The reader is too slow.

@@ -398,7 +398,9 @@ impl Quota {
         // Before the buckets are asked: with other limits the answer would be another one.
         let changes = self.changes.load(Ordering::Acquire);
         self.count_in(messages, bytes);
-        let for_messages = (self.messages.take(messages as u64, now_ms), Limit::Messages);
+        // Whoever brings no message, but a pong, does not wait for those who brought too many.
+        let messages_ms = if messages > 0 { self.messages.take(messages as u64, now_ms) } else { 0 };
+        let for_messages = (messages_ms, Limit::Messages);
         let for_bytes = (self.bytes.take(bytes as u64, now_ms), Limit::Bytes);
         let (wait_ms, limit) = if for_messages.0 >= for_bytes.0 { for_messages } else { for_bytes };
         (wait_ms > 0 && !self.is_lifted()).then(|| self.hold(wait_ms, limit, changes))

@@ -58,7 +58,9 @@ impl Actor {
             let out = self.core.failed(BatchFailure::Surroundings, now_ms());
             return self.carry_out(out).await;
         };
-        let Live { instance, permit, serving, seed, is_taped } = live;
+        let Live { mut instance, permit, serving, seed, is_taped } = live;
+        // Right after a swap others wait for their turn to swap.
+        instance.waits_for_its_tenant(self.before.is_none());
         let is_taped = is_taped && self.taping.tape().is_some();
         let recorder = (is_taped || self.shadows.is_running()).then(|| Recorder::new(Arc::clone(&claim.view) as _));
         let channel = recorder.clone().map_or_else(|| Arc::clone(&claim.view) as _, |recorder| recorder as _);
@@ -112,7 +114,8 @@ impl Actor {
                     changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member),
                 );
                 self.count_fault(&fault);
-                if self.before.is_some() && Box::pin(self.go_back()).await {
+                // What is around it would have failed the version before as well.
+                if fault.is_plugins() && self.before.is_some() && Box::pin(self.go_back()).await {
                     return;
                 }
                 if fault.is_plugins() && self.leave_trial() {

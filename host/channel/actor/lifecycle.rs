@@ -306,11 +306,18 @@ impl Actor {
         let commit = Arc::new(Commit { fence: claim.fence, durability: Durability::Os, writes });
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(committed)) => {
+                let kept = Kept { state: committed.state_bytes, log: committed.log_bytes };
+                self.channel.quota.keeps(std::mem::replace(&mut claim.kept, kept), kept);
+            }
             Ok(Err(error)) => {
+                if error.retryable() {
+                    self.channel.quota.is_unsure_of(claim.fence.channel.0, claim.kept);
+                }
                 tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
             }
             Err(_) => {
+                self.channel.quota.is_unsure_of(claim.fence.channel.0, claim.kept);
                 tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
             }
         }

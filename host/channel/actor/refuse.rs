@@ -3,6 +3,7 @@
 use crate::channel::actor::Actor;
 use crate::channel::mailbox::Reply;
 use crate::fanout::Recipient;
+use crate::protocol::close::Close;
 use crate::protocol::event::{Event, MemberId};
 use crate::protocol::frame::{Delivery, encode_payload};
 use crate::protocol::refusal::{Refusal, RefusalCode};
@@ -112,6 +113,10 @@ impl Actor {
             _ => None,
         };
         metrics::counter!("hotbay_refusals_total", "code" => why.code.as_str()).increment(1);
+        if self.assigned.version.is_withdrawn() {
+            // It has no words any more.
+            return recipient.outbox.close(Close::WITHDRAWN);
+        }
         let (router, quota) = (&self.assigned.version.router, Some(&self.channel.quota));
         match router.refused_for(quota, &recipient.identity, now_ms(), frame, why).await {
             Ok(Some(payload)) => recipient.outbox.send(encode_payload(&payload), Delivery::HIGH),

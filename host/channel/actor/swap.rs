@@ -86,6 +86,12 @@ impl Actor {
             self.plan_seen = changes;
             self.reconsider();
         }
+        if self.instance.is_some() && self.assigned.version.is_withdrawn() {
+            // It runs no more, not even to save. What comes next begins with another version, from what is committed.
+            (self.instance, self.before, self.wanted) = (None, None, None);
+            self.shadows.end();
+            self.core.lose_instance();
+        }
         if self.wanted.is_none() || self.instance.is_none() || self.before.is_some() {
             self.swap_turn = SwapTurn::None;
         } else if matches!(self.swap_turn, SwapTurn::None) {
