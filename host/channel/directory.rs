@@ -23,6 +23,7 @@ use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_PER_CORE};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
+use crate::protocol::ids::Ids;
 use crate::protocol::name::ChannelName;
 use crate::quota::{Over, Quota, Quotas};
 use crate::store::{DueMark, Store, StoreError};
@@ -104,7 +105,7 @@ pub struct Directory {
     task_ended: Notify,
     /// Like `stop`, for those who ask for every message, and for actors, which are woken.
     stopping: AtomicBool,
-    next_request: AtomicU64,
+    requests: Ids,
     /// The accounts of tenants.
     quotas: Arc<Quotas>,
     /// When channels of a tenant were last hurried to sleep, in milliseconds since the Unix epoch.
@@ -199,7 +200,7 @@ impl Directory {
             tasks: AtomicUsize::new(0),
             task_ended: Notify::new(),
             stopping: AtomicBool::new(false),
-            next_request: AtomicU64::new(1),
+            requests: Ids::default(),
             quotas: Quotas::new(limits.connections_per_tenant_max),
             hurried_ms: AtomicU64::new(0),
             crowded: AtomicBool::new(false),
@@ -390,7 +391,7 @@ impl Directory {
     }
 
     pub(super) fn request_id(&self) -> RequestId {
-        RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
+        RequestId(self.requests.give())
     }
 
     fn start(self: &Arc<Self>, channel: &Arc<Channel>, roster: Roster, poked: bool) {

@@ -16,6 +16,7 @@ use crate::protocol::close::Close;
 use crate::protocol::event::MemberId;
 use crate::protocol::frame::Delivery;
 use crate::protocol::identity::Identity;
+use crate::protocol::ids::Ids;
 use crate::telemetry::{now_ms, wall_ms};
 
 const TICK_MS: u64 = 100;
@@ -199,18 +200,21 @@ impl Clock {
         }
     }
 
-    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
-    fn list(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
-        let fits = |pulse: &Arc<Pulse>| {
-            after.is_none_or(|after| pulse.id > after) && tenant.is_none_or(|tenant| pulse.identity.tenant() == tenant)
-        };
-        let mut first: BTreeMap<MemberId, Arc<Pulse>> = BTreeMap::new();
-        for pulse in self.lock().all().filter_map(Weak::upgrade).filter(fits) {
+    /// The first connections behind one, in the order in which they came, at most so many; of one tenant, if one is named.
+    fn list(&self, ids: &Ids, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
+        let after = after.map(|after| ids.number(after.0));
+        let is_theirs = |pulse: &Arc<Pulse>| tenant.is_none_or(|tenant| pulse.identity.tenant() == tenant);
+        let mut first: BTreeMap<u64, Arc<Pulse>> = BTreeMap::new();
+        for pulse in self.lock().all().filter_map(Weak::upgrade).filter(is_theirs) {
+            let number = ids.number(pulse.id.0);
+            if after.is_some_and(|after| number <= after) {
+                continue;
+            }
             if first.len() < limit {
-                first.insert(pulse.id, pulse);
-            } else if first.last_key_value().is_some_and(|(last, _)| *last > pulse.id) {
+                first.insert(number, pulse);
+            } else if first.last_key_value().is_some_and(|(last, _)| *last > number) {
                 // One that is being visited may be there twice, and takes its own place then.
-                if first.insert(pulse.id, pulse).is_none() {
+                if first.insert(number, pulse).is_none() {
                     first.pop_last();
                 }
             }
@@ -271,9 +275,9 @@ impl Clock {
 }
 
 impl Hub {
-    /// The first connections behind an id, by their ids, at most so many; of one tenant, if one is named.
+    /// The first connections behind one, in the order in which they came, at most so many; of one tenant, if one is named.
     pub fn connections(&self, tenant: Option<&str>, after: Option<MemberId>, limit: usize) -> Vec<ConnectionStatus> {
-        self.clock.list(tenant, after, limit)
+        self.clock.list(&self.ids, tenant, after, limit)
     }
 
     /// Closes a connection with a code and a reason of at most 123 bytes; answers whose it was, if there is one.

@@ -15,7 +15,6 @@ mod scan;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::event::{Event, LeaveReason, MemberId};
 use crate::protocol::frame::{Delivery, Payload, encode_payload};
 use crate::protocol::identity::Identity;
+use crate::protocol::ids::Ids;
 use crate::protocol::name::ChannelName;
 use crate::protocol::refusal::{Refusal, RefusalCode};
 use crate::quota::{Hold, Quota};
@@ -67,14 +67,13 @@ pub struct Hub {
     pub directory: Arc<Directory>,
     /// Heartbeats and deadlines.
     pub clock: Arc<Clock>,
-    next_id: AtomicU64,
+    ids: Ids,
 }
 
 impl Hub {
-    /// A hub without connections. Ids begin at a random place, so that they are not mistaken for those of an earlier run.
+    /// A hub without connections. Ids are others than those of an earlier run.
     pub fn new(directory: Arc<Directory>) -> Self {
-        let first = rand::random::<u32>();
-        Self { directory, clock: Arc::new(Clock::new()), next_id: AtomicU64::new(u64::from(first) << 20) }
+        Self { directory, clock: Arc::new(Clock::new()), ids: Ids::default() }
     }
 
     /// Asks every client to reconnect elsewhere, and waits until all connections have ended.
@@ -172,7 +171,7 @@ impl Connection {
     fn new(hub: &Arc<Hub>, opened: Opened) -> Self {
         let Opened { stream, early: _, compressed, identity, arrival, endpoint, channel, quiet } = opened;
         let limits = Arc::clone(&endpoint.logic.limits);
-        let id = MemberId(hub.next_id.fetch_add(1, Ordering::Relaxed));
+        let id = MemberId(hub.ids.give());
         let compression = endpoint.compression.filter(|_| compressed);
         let outbox = Arc::new(Outbox::new(stream, limits.outbox_bytes_max).compressing(compression));
         let pulse = Pulse::new(Arc::clone(&outbox), Arc::clone(&endpoint), id, identity.clone(), now_ms());

@@ -7,6 +7,7 @@ pub mod deflate;
 pub mod event;
 pub mod frame;
 pub mod identity;
+pub mod ids;
 pub mod name;
 pub mod overlay;
 pub mod path;
