@@ -1,7 +1,8 @@
 //! Channels that an operator puts to sleep, or follows.
 
-use std::io::{BufRead as _, BufReader, Lines};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -112,7 +113,7 @@ async fn what_must_stay_awake_says_why() {
 /// `hotbay channel tail`. Killed when dropped.
 struct Tail {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Drop for Tail {
@@ -133,7 +134,9 @@ impl Tail {
         let before = tailed().await;
         let mut command = operator.command(&[&["channel", "tail", channel][..], more].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
-        let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        let output = BufReader::new(child.stdout.take().expect("stdout"));
+        let (told, lines) = sync_channel(64);
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
         let wait = async {
             while tailed().await == before {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -144,7 +147,7 @@ impl Tail {
     }
 
     fn line(&mut self) -> String {
-        self.lines.next().expect("a line").expect("UTF-8")
+        self.lines.recv_timeout(DEADLINE).expect("a line")
     }
 
     fn json(&mut self) -> Value {
@@ -199,7 +202,8 @@ async fn what_happens_in_a_channel_is_followed() {
     // A broker that stops lets nobody wait.
     assert_eq!(broker.terminate().await, Some(0));
     assert_eq!(tail.json(), json!({ "reason": "the broker is shutting down" }));
-    assert!(tail.lines.next().is_none() && tail.child.wait().expect("an end").success());
+    assert_eq!(tail.lines.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected));
+    assert!(tail.child.wait().expect("an end").success());
 }
 
 /// Goal: payloads are for those alone who may inspect channels, of channels there are, and by few at a time.
@@ -267,15 +271,19 @@ async fn a_slow_follower_delays_nobody_and_is_told_what_it_missed() {
         assert_eq!(ask(&mut ann, &payload).await, payload);
     }
     let (mut told, mut missed) = (0, 0);
-    while told + missed < BATCHES {
-        let line = line(&mut slow).await;
-        let Some(data) = line.strip_prefix("data: ") else { continue };
-        let data: Value = serde_json::from_str(data).expect("JSON");
-        match data["batches"].as_u64() {
-            Some(batches) => missed += batches,
-            None => told += 1,
+    let read = async {
+        while told + missed < BATCHES {
+            let line = line(&mut slow).await;
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            let data: Value = serde_json::from_str(data).expect("JSON");
+            match data["batches"].as_u64() {
+                Some(batches) => missed += batches,
+                None => told += 1,
+            }
         }
-    }
+    };
+    // What comes when nothing happens must not go on for ever.
+    tokio::time::timeout(DEADLINE, read).await.expect("all that was told or missed");
     assert_eq!(told + missed, BATCHES);
     assert!(missed > 0 && told >= 85, "{told} told, {missed} missed");
 }
