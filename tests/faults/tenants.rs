@@ -508,3 +508,37 @@ async fn api_keys_reach_their_tenant_alone() {
         heard_nothing(&mut foreign).await;
     }
 }
+
+/// The id of the only member of a channel.
+async fn id_of(client: &mut Client) -> u64 {
+    let members = ask(client, "members").await;
+    members.rsplit('#').next().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{members}"))
+}
+
+/// Ids of members and requests: a tenant that counts its own cannot tell how many others have.
+#[tokio::test]
+async fn ids_do_not_tell_how_much_goes_on_elsewhere() {
+    const NEAR: u64 = 1 << 24;
+    let broker = setup().start();
+    let (own, other) = PAIRS[0];
+    let (mut members, mut requests) = (Vec::new(), Vec::new());
+    let ask_by_http = async |tenant: &str| {
+        let token = token("ann", json!({ "tenant": tenant }), 60);
+        http::get(&broker.http(&format!("/ws/id?token={token}")), &[]).await.text
+    };
+    for round in 0..10 {
+        let mut ann = join(&broker, own, &format!("room{round}"), "ann").await;
+        members.push(id_of(&mut ann).await);
+        requests.push(ask_by_http(own).await.parse().unwrap_or_else(|e| panic!("{e}")));
+        for _ in 0..round {
+            join(&broker, other, "room", "bob").await;
+            ask_by_http(other).await;
+        }
+    }
+    for ids in [members, requests] {
+        for (first, one) in ids.iter().enumerate() {
+            let near = ids.iter().skip(first + 1).find(|other| one.abs_diff(**other) < NEAR);
+            assert_eq!(near, None, "{one} is near another id of the tenant: {ids:?}");
+        }
+    }
+}
