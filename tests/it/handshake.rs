@@ -141,7 +141,7 @@ async fn connections_of_a_tenant_are_limited() {
     let _second = broker.connect("/ws?channel=a", "bob").await;
     let url = format!("ws://{}{}", broker.address(), fixture_path(&broker, "carol", "a"));
 
-    assert_eq!(Client::refused_status(&url, &[]).await, 503);
+    assert_eq!(Client::refused_status(&url, &[]).await, 429);
     let other = broker.token("dave", json!({"tenant": "acme"}));
     let _other_tenant = broker.connect_with("/ws?channel=a", &other).await;
     first.close().await;

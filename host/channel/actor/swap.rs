@@ -86,19 +86,16 @@ impl Actor {
             self.plan_seen = changes;
             self.reconsider();
         }
-        if self.instance.is_some() && self.assigned.version.is_withdrawn() {
-            // It runs no more, not even to save. What comes next begins with another version, from what is committed.
-            (self.instance, self.before, self.wanted) = (None, None, None);
-            self.shadows.end();
-            self.core.lose_instance();
-        }
         if self.wanted.is_none() || self.instance.is_none() || self.before.is_some() {
             self.swap_turn = SwapTurn::None;
         } else if matches!(self.swap_turn, SwapTurn::None) {
             let (swaps, quota) = (Arc::clone(&self.directory.swaps), Arc::clone(&self.channel.quota));
+            let leaves = self.assigned.version.is_withdrawn();
             self.swap_turn = SwapTurn::InLine(Box::pin(async move {
-                // Before it keeps others from swapping.
-                drop(quota.turn(SWAP_US).await);
+                // Before it keeps others from swapping. What may not run any more goes whatever its tenant has left.
+                if !leaves {
+                    drop(quota.turn(SWAP_US).await);
+                }
                 swaps.acquire_owned().await.ok()
             }));
         }
