@@ -237,7 +237,7 @@ async fn memory_of_a_tenants_plugins_is_limited() {
     site.limit("acme", &json!({ "plugin_memory_bytes_max": used + (4 << 20) }));
     let refused = ask(&mut ann, "keep 16").await;
     assert!(refused.contains("plugin_memory_bytes_max"), "{refused}");
-    assert_eq!(site.broker.metric("hotbay_channel_quarantines_total").await, 0.0);
+    assert!(site.broker.metric("hotbay_channel_quarantines_total").await < 1.0);
     for _ in 0..4 {
         ask(&mut ann, "keep 16").await;
     }
