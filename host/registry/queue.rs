@@ -237,7 +237,10 @@ impl Registry {
         vetting.keep = Some(Arc::clone(&self.runtime));
         if let Some(trial) = trial {
             vetting.limits = roomy(&trial.limits);
-            vetting.settings.clone_from(&trial.settings);
+            if row.tenant.is_empty() {
+                // They are the platform's: a tenant that uploads something of the same name is told what its plugin logs.
+                vetting.settings.clone_from(&trial.settings);
+            }
             vetting.channels = trial.channels().chain(vetting.channels).collect();
         }
         let logic = trial.and_then(|trial| self.mounts.logic(&trial.mount));
