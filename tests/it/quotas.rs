@@ -222,7 +222,10 @@ async fn channels_take_turns_at_being_awake() {
         assert_eq!(ask(&mut member, &format!("echo {channel}")).await, channel);
         members.push(member);
     }
+    // A volatile timer keeps the last one awake, however long the question takes.
+    assert_eq!(ask(&mut members[2], "timer-volatile tick 600000").await, "ok");
     assert_eq!(site.usage("acme").await["channels_awake"], json!(1));
+    assert_eq!(ask(&mut members[2], "cancel tick").await, "ok");
     assert_eq!(ask(&mut members[0], "echo again").await, "again");
     assert_eq!(site.usage("globex").await["channels_awake"], json!(1), "no other tenant's sleeps for that");
 }
