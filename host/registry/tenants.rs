@@ -152,15 +152,17 @@ impl Registry {
         }
     }
 
-    /// Lets a tenant's limits take hold, as they are written down now. One after another, so that the last one stays.
-    async fn apply_limits(&self, tenant: &str) -> Result<(), RegistryError> {
-        let Some(directory) = self.directory.get() else { return Ok(()) };
+    /// Lets a tenant's limits take hold, as they are written down now, and answers what is. One after another, so that the last one stays.
+    async fn apply_limits(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError> {
         let _turn = self.limiting.lock().await;
-        match self.catalog().tenant(tenant).await? {
-            Some(row) => directory.quotas().set(tenant, limits(&row)?),
-            None => directory.quotas().unset(tenant),
+        let row = self.catalog().tenant(tenant).await?;
+        if let Some(directory) = self.directory.get() {
+            match &row {
+                Some(row) => directory.quotas().set(tenant, limits(row)?),
+                None => directory.quotas().unset(tenant),
+            }
         }
-        Ok(())
+        Ok(row)
     }
 
     /// Adds a tenant, or changes it. Its limits hold at once.
@@ -180,8 +182,7 @@ impl Registry {
         });
         let audit = who.did("tenant.put", &row.name, row.name.clone(), &detail);
         self.catalog().change(vec![Change::PutTenant(row.clone())], Some(audit)).await?;
-        self.apply_limits(&row.name).await?;
-        Ok(self.catalog().tenant(&row.name).await?.unwrap_or(row))
+        Ok(self.apply_limits(&row.name).await?.unwrap_or(row))
     }
 
     /// Removes what was said of a tenant: from then on it is one that nobody said anything about. Its channels, keys and versions stay.
@@ -192,7 +193,7 @@ impl Registry {
         let audit = who.did("tenant.deleted", name, name, &json!({}));
         let change = Change::DeleteTenant { name: name.to_owned() };
         match self.catalog().change(vec![change], Some(audit)).await? {
-            Some(_) => self.apply_limits(name).await,
+            Some(_) => self.apply_limits(name).await.map(drop),
             None => Err(RegistryError::NotFound { what: format!("tenant {name:?}") }),
         }
     }

@@ -148,13 +148,18 @@ impl Registry {
             }),
         ]);
         if self.catalog().change(changes, Some(audit)).await?.is_none() {
-            return Err(self.why_not_added(&row, &terms).await?);
+            return Err(self.why_not_added(&row, since_ms, &terms).await?);
         }
         turn.send((tenant.to_owned(), digest));
         Ok(row)
     }
 
-    async fn why_not_added(&self, row: &catalog::Version, terms: &Terms) -> Result<RegistryError, RegistryError> {
+    async fn why_not_added(
+        &self,
+        row: &catalog::Version,
+        since_ms: u64,
+        terms: &Terms,
+    ) -> Result<RegistryError, RegistryError> {
         if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
             return Ok(RegistryError::Conflict(format!(
                 "this component is there already, as {}@{}, and is {}",
@@ -162,7 +167,7 @@ impl Registry {
             )));
         }
         if let Some(max) = terms.uploads_max
-            && self.catalog().count_uploads_since(&row.tenant, row.uploaded_ms.saturating_sub(DAY_MS)).await? >= max
+            && self.catalog().count_uploads_since(&row.tenant, since_ms).await? >= max
         {
             return Ok(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
         }

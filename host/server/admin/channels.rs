@@ -22,6 +22,7 @@ use crate::server::admin::failure::{Failure, FailureBody};
 use crate::server::admin::input::{Answer, Asked, Because, Body, Named, reason};
 use crate::server::admin::mounts::PageAsked;
 use crate::server::admin::page::{self, Page};
+use crate::store::StoreError;
 use crate::store::catalog::{ChannelFilter, ChannelSummary};
 
 /// A channel.
@@ -163,6 +164,11 @@ impl ChannelNamed {
     }
 }
 
+/// Whether a channel has members here, is awake, or keeps something.
+pub(super) async fn is_there(site: &Site, name: &ChannelName) -> Result<bool, StoreError> {
+    Ok(site.hub.directory.find(name).is_some() || site.store.catalog().channel(name).await?.is_some())
+}
+
 pub(super) fn missing(name: &ChannelName) -> Failure {
     Failure::not_found(format!("there is no channel {name}; `hotbay channel list` shows those there are"))
 }
@@ -269,11 +275,10 @@ pub(super) async fn sleep(
     Body(because): Body<Because>,
 ) -> Result<StatusCode, Failure> {
     let (name, because) = (named.channel()?, because.optional()?);
-    let directory = &site.hub.directory;
-    if directory.find(&name).is_none() && site.store.catalog().channel(&name).await?.is_none() {
+    if !is_there(&site, &name).await? {
         return Err(missing(&name));
     }
-    let slept = directory.put_to_sleep(&name, Duration::from_millis(BEDTIME_MS_MAX)).await;
+    let slept = site.hub.directory.put_to_sleep(&name, Duration::from_millis(BEDTIME_MS_MAX)).await;
     slept.map_err(|error| match error {
         SleepError::Wakeful(_) => Failure::conflict(format!("{name} cannot sleep: {error}")),
         error => Failure::unavailable(format!("{name} was not put to sleep: {error}; try again")),

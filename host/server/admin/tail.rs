@@ -10,7 +10,7 @@ use crate::channel::{Tail, Tailed};
 use crate::protocol::name::ChannelName;
 use crate::server::Site;
 use crate::server::admin::caller::Operator;
-use crate::server::admin::channels::{ChannelNamed, missing};
+use crate::server::admin::channels::{ChannelNamed, is_there, missing};
 use crate::server::admin::failure::{Failure, FailureBody};
 use crate::server::admin::input::Named;
 use crate::server::admin::stream::{Follow, QUIET, QUIET_EVENT, events};
@@ -46,7 +46,8 @@ impl Follow for Following {
                 Tailed::Missed(batches) => {
                     return Some(format!("event: missed\ndata: {{\"batches\":{batches}}}\n\n"));
                 }
-                Tailed::Forgotten if self.is_there().await => {}
+                // One that nobody can be asked about is.
+                Tailed::Forgotten if is_there(&self.site, &self.channel).await.unwrap_or(true) => {}
                 Tailed::Forgotten => {
                     return Some(self.end("the channel is gone: it has no members, and keeps nothing"));
                 }
@@ -56,13 +57,6 @@ impl Follow for Following {
 }
 
 impl Following {
-    /// Whether the channel has members here, or keeps something. One that nobody can be asked about is.
-    async fn is_there(&self) -> bool {
-        let site = &self.site;
-        site.hub.directory.find(&self.channel).is_some()
-            || !matches!(site.store.catalog().channel(&self.channel).await, Ok(None))
-    }
-
     fn end(&mut self, reason: &str) -> String {
         self.has_ended = true;
         format!("event: end\ndata: {}\n\n", serde_json::json!({ "reason": reason }))
@@ -105,7 +99,7 @@ pub(super) async fn follow(
         site,
     };
     let (site, channel) = (&following.site, &following.channel);
-    if site.hub.directory.find(channel).is_none() && site.store.catalog().channel(channel).await?.is_none() {
+    if !is_there(site, channel).await? {
         return Err(missing(channel));
     }
     let detail = serde_json::json!({});
