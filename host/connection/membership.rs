@@ -22,8 +22,8 @@ impl Connection {
             return self.refuse(&payload, &Refusal::new(RefusalCode::Unavailable, why)).await;
         }
         if self.quota.is_out_of_cpu() {
-            let turn = self.quota.wait_in_line(ROUTE_US);
-            wait_beside(&self.pulse, async move { drop(turn.await) }).await;
+            let mut turn = self.quota.wait_in_line(ROUTE_US);
+            drop(wait_beside(&self.pulse, |cx| turn.as_mut().poll(cx)).await);
         }
         match assigned.version.router.route_for(Some(&self.quota), &self.identity, now_ms(), &payload).await {
             Ok(Routing::Deliver(name)) => {

@@ -92,6 +92,8 @@ pub struct Opened {
     pub compressed: bool,
     /// Whose it is.
     pub identity: Identity,
+    /// The account it is on.
+    pub quota: Arc<Quota>,
     /// When it came, among the connections of the mount.
     pub arrival: Arrival,
     /// The mount's.
@@ -169,7 +171,7 @@ struct Joined {
 
 impl Connection {
     fn new(hub: &Arc<Hub>, opened: Opened) -> Self {
-        let Opened { stream, early: _, compressed, identity, arrival, endpoint, channel, quiet } = opened;
+        let Opened { stream, early: _, compressed, identity, quota, arrival, endpoint, channel, quiet } = opened;
         let limits = Arc::clone(&endpoint.logic.limits);
         let id = MemberId(hub.ids.give());
         let compression = endpoint.compression.filter(|_| compressed);
@@ -180,7 +182,6 @@ impl Connection {
         if endpoint.evict {
             endpoint.logic.census.seat(&identity, arrival, &outbox, limits.connections_per_user_max);
         }
-        let quota = hub.directory.quotas().of(identity.tenant());
         let mut connection = Self {
             hub: Arc::clone(hub),
             quota,
@@ -467,17 +468,18 @@ fn is_held(hold: &mut Option<Hold>, pulse: &Pulse, cx: &mut Context<'_>) -> bool
 }
 
 /// Waits while what waits for the client is still written, and until the client is gone or must go.
-async fn wait_beside(pulse: &Pulse, waiting: impl Future<Output = ()>) {
-    let mut waiting = std::pin::pin!(waiting);
+async fn wait_beside<T>(pulse: &Pulse, mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     pulse.hold_up(true);
-    std::future::poll_fn(|cx| {
-        if matches!(pulse.outbox().poll_progress(cx), Progress::Done | Progress::Dismissed(_)) {
-            return Poll::Ready(());
-        }
-        waiting.as_mut().poll(cx)
-    })
-    .await;
+    let ended = std::future::poll_fn(|cx| match waiting(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => match pulse.outbox().poll_progress(cx) {
+            Progress::Done | Progress::Dismissed(_) => Poll::Ready(None),
+            _ => Poll::Pending,
+        },
+    });
+    let ended = ended.await;
     pulse.hold_up(false);
+    ended
 }
 
 /// Puts a letter into a mailbox; while it is full, what waits for the client is still written.
@@ -487,15 +489,7 @@ async fn post(hub: &Hub, pulse: &Pulse, channel: &mut Arc<Channel>, letter: Lett
         return Ok(());
     }
     metrics::counter!("hotbay_backpressure_total").increment(1);
-    pulse.hold_up(true);
-    let posted = std::future::poll_fn(|cx| {
-        let posted = hub.directory.poll_post(channel, &mut waiting, cx);
-        if posted.is_pending() && matches!(pulse.outbox().poll_progress(cx), Progress::Done | Progress::Dismissed(_)) {
-            return Poll::Ready(Ok(())); // The client is gone or must go; so must its message.
-        }
-        posted
-    });
-    let posted = posted.await;
-    pulse.hold_up(false);
-    posted
+    let posted = wait_beside(pulse, |cx| hub.directory.poll_post(channel, &mut waiting, cx)).await;
+    // If the client is gone or must go, so must its message.
+    posted.unwrap_or(Ok(()))
 }

@@ -125,14 +125,14 @@ impl Census {
 /// A connection, counted until this is dropped.
 pub(super) struct ConnectionSlot {
     /// On its tenant's account.
-    _tenant: Slot,
+    pub(super) tenant: Slot,
     since_ms: u64,
 }
 
 impl ConnectionSlot {
     pub(super) fn new(tenant: Slot) -> Self {
         metrics::gauge!("hotbay_connections").increment(1.0);
-        Self { _tenant: tenant, since_ms: now_ms() }
+        Self { tenant, since_ms: now_ms() }
     }
 }
 

@@ -110,7 +110,8 @@ impl Opening {
         let Some((stream, socket_slot, early)) = raw(on_upgrade).await else {
             return endpoint.logic.census.disconnect(&identity, None);
         };
-        let opened = Opened { stream, early, compressed, identity, arrival, endpoint, channel, quiet };
+        let quota = Arc::clone(slot.tenant.quota());
+        let opened = Opened { stream, early, compressed, identity, quota, arrival, endpoint, channel, quiet };
         // A task of its own, so that nothing of this one stays for as long as the connection.
         telemetry::spawn("connection", connection::run(&hub, opened, (slot, socket_slot)));
     }

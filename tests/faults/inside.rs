@@ -223,6 +223,7 @@ impl Inside {
             stream,
             compressed: false,
             early: Bytes::new(),
+            quota: self.directory.quotas().of(identity.tenant()),
             identity,
             arrival,
             endpoint: Arc::clone(&self.endpoint),
