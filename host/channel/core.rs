@@ -249,8 +249,7 @@ impl Core {
         self.poked = false;
         self.unavailable_since_ms = None;
         for (name, due_ms) in timers.into_iter().flatten() {
-            let fires_again = |event: &Event| matches!(event, Event::Timer { name: other, .. } if *other == name);
-            if !self.again.iter().chain(&self.fresh).any(fires_again) {
+            if !self.again.iter().chain(&self.fresh).any(|event| is_timer(event, &name)) {
                 self.timers.insert(name, Alarm { due_ms, durable: true });
             }
         }
@@ -289,9 +288,8 @@ impl Core {
         }
         for (name, alarm) in timers {
             // Also one that fired, and waits to be run again.
-            let is_replaced = |event: &Event| matches!(event, Event::Timer { name: other, .. } if *other == name);
-            self.again.retain(|event| !is_replaced(event));
-            self.fresh.retain(|event| !is_replaced(event));
+            self.again.retain(|event| !is_timer(event, &name));
+            self.fresh.retain(|event| !is_timer(event, &name));
             match alarm {
                 Some((due_ms, durable)) => drop(self.timers.insert(name, Alarm { due_ms, durable })),
                 None => drop(self.timers.remove(&name)),
@@ -539,4 +537,9 @@ impl Core {
     fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }
+}
+
+/// Whether it is that timer that fired.
+fn is_timer(event: &Event, name: &str) -> bool {
+    matches!(event, Event::Timer { name: fired, .. } if fired == name)
 }

@@ -81,19 +81,16 @@ impl Actor {
                 _ => Err(Fault::refused(format!("more than {TIMERS_MAX} timers"))),
             }
         });
-        let room = match &result {
+        let result = match result {
             Ok(effects) => {
                 let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
-                make_room(&Arc::clone(&self.channel.quota), view, effects).await
+                let room = make_room(&Arc::clone(&self.channel.quota), view, &effects).await;
+                room.map(|room| (effects, room))
             }
-            Err(_) => Ok(None),
-        };
-        let (result, room) = match room {
-            Ok(room) => (result, room),
-            Err(fault) => (Err(fault), None),
+            Err(fault) => Err(fault),
         };
         let out = match result {
-            Ok(effects) => {
+            Ok((effects, room)) => {
                 self.over = None;
                 self.stay_swapped();
                 let timers: Vec<_> = effects

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::channel::actor::Actor;
 use crate::channel::core::{BatchId, CommitFailure, Output};
-use crate::quota::Kept;
 use crate::store::{Commit, Committed, StoreError};
 use crate::telemetry::{hot, now_ms};
 
@@ -97,20 +96,18 @@ impl Actor {
                 hot::BATCH_COMMIT.record(elapsed.as_secs_f64());
                 if let Some(claim) = &mut self.claim {
                     claim.view.committed(committed.state_bytes);
-                    let kept = Kept { state: committed.state_bytes, log: committed.log_bytes };
-                    self.channel.quota.keeps(std::mem::replace(&mut claim.kept, kept), kept);
+                    claim.keeps(&self.channel.quota, &committed);
                 }
                 self.core.committed(id)
             }
             Err(error) => {
-                let unsure =
-                    error.retryable().then(|| self.claim.as_ref().map(|claim| (claim.fence.channel, claim.kept)));
                 let why = if error.retryable() { CommitFailure::Passing } else { CommitFailure::Final };
                 let out = self.core.commit_failed(id, why, now_ms());
                 if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
                     (self.commit, self.over) = (None, None);
-                    if let Some((channel, kept)) = unsure.flatten() {
-                        self.channel.quota.is_unsure_of(channel.0, kept);
+                    // It is dropped by what follows from that.
+                    if let Some(claim) = self.claim.as_ref().filter(|_| error.retryable()) {
+                        claim.is_unsure(&self.channel.quota);
                     }
                     tracing::error!(channel = %self.channel.name, %error, "a batch could not be committed; its senders are told");
                     metrics::counter!("hotbay_commits_given_up_total").increment(1);

@@ -16,8 +16,8 @@ use crate::channel::version::{Assignment, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Fault, Instance, Opening, Recorder};
-use crate::quota::{Kept, Slot};
-use crate::store::{Acquired, Commit, Durability, Writes};
+use crate::quota::{Kept, Quota, Slot};
+use crate::store::{Acquired, Commit, Committed, Durability, Writes};
 use crate::telemetry::now_ms;
 
 /// What opening an instance is expected to take of a tenant that is out of processor time, until it was charged.
@@ -67,6 +67,17 @@ impl Claim {
         self.pinned = Some(digest);
         Some(digest.0)
     }
+
+    /// A commit took hold: puts what the channel keeps now on its tenant's account.
+    pub(super) fn keeps(&mut self, quota: &Quota, committed: &Committed) {
+        let kept = Kept { state: committed.state_bytes, log: committed.log_bytes };
+        quota.keeps(std::mem::replace(&mut self.kept, kept), kept);
+    }
+
+    /// Nobody knows whether the last commit took hold.
+    pub(super) fn is_unsure(&self, quota: &Quota) {
+        quota.is_unsure_of(self.fence.channel.0, self.kept);
+    }
 }
 
 impl Actor {
@@ -93,11 +104,7 @@ impl Actor {
         self.over = None;
         let quota = Arc::clone(&self.channel.quota);
         let _turn = quota.turn(OPEN_US).await;
-        let slot = quota.wake().map_err(|over| {
-            self.directory.hurry(&quota);
-            self.over = Some(over.to_string());
-            (StartFailure::Unavailable, over.to_string())
-        })?;
+        let slot = quota.wake().map_err(|over| (StartFailure::Unavailable, self.wait_for_room(over.to_string())))?;
         let permit = tokio::time::timeout(limit, Arc::clone(&self.directory.awake).acquire_owned());
         let Ok(Ok(permit)) = permit.await else {
             return Err((
@@ -153,14 +160,19 @@ impl Actor {
                 // The timers belong to the core, whether or not this start succeeds.
                 let why = if fault.is_plugins() { StartFailure::Plugin } else { StartFailure::Unavailable };
                 if let Fault::Quota { over } = &fault {
-                    self.directory.hurry(&quota);
-                    self.over = Some(over.clone());
+                    self.wait_for_room(over.clone());
                 }
                 self.drop_claim();
                 self.count_fault(&fault);
                 Err((why, fault.to_string()))
             }
         }
+    }
+
+    /// The tenant is at a limit: other channels of it are to sleep sooner, and whoever waits for too long is told of it.
+    fn wait_for_room(&mut self, over: String) -> String {
+        self.directory.hurry(&self.channel.quota);
+        self.over.insert(over).clone()
     }
 
     /// Opens an instance of a version on the channel as it is committed.
@@ -307,17 +319,16 @@ impl Actor {
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
             Ok(Ok(committed)) => {
-                let kept = Kept { state: committed.state_bytes, log: committed.log_bytes };
-                self.channel.quota.keeps(std::mem::replace(&mut claim.kept, kept), kept);
+                claim.keeps(&self.channel.quota, &committed);
             }
             Ok(Err(error)) => {
                 if error.retryable() {
-                    self.channel.quota.is_unsure_of(claim.fence.channel.0, claim.kept);
+                    claim.is_unsure(&self.channel.quota);
                 }
                 tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
             }
             Err(_) => {
-                self.channel.quota.is_unsure_of(claim.fence.channel.0, claim.kept);
+                claim.is_unsure(&self.channel.quota);
                 tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
             }
         }

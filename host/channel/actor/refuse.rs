@@ -12,13 +12,11 @@ use crate::telemetry::now_ms;
 impl Actor {
     /// Tells whoever sent an event that it had no effect.
     pub(super) async fn refuse(&mut self, event: Event, code: RefusalCode) {
-        let why = match code {
-            RefusalCode::Fault => {
+        let why = match (code, &self.over) {
+            (RefusalCode::Fault, _) => {
                 Refusal::new(code, "the channel's plugin failed on this message; nothing was changed")
             }
-            RefusalCode::Unavailable if self.over.is_some() => {
-                Refusal::new(code, self.over.clone().unwrap_or_default())
-            }
+            (RefusalCode::Unavailable, Some(over)) => Refusal::new(code, over.clone()),
             _ => Refusal::new(code, "the channel cannot serve this now; nothing was changed, try again later"),
         };
         if let Event::Timer { name, durable: true } = &event
