@@ -134,6 +134,8 @@ pub fn run<C: Send>(hub: &Arc<Hub>, opened: Opened, counted: C) -> impl Future<O
 /// What a connection does next.
 enum Next {
     Read,
+    /// What was read and waited may go on.
+    HandOver,
     /// It caught up, and is to be told what it missed.
     Tell,
     /// The host closes it.
@@ -158,9 +160,10 @@ struct Connection {
     /// The node goes down: nothing more is read.
     paused: bool,
     quota: Arc<Quota>,
-    /// Messages that are not on its account yet.
+    /// Messages and bytes that are not on its account yet.
     admitted: u32,
-    /// The tenant brought too much: until then, nothing more is read.
+    bytes_read: u32,
+    /// The tenant brought too much: until then, nothing more is handed over or read.
     hold: Option<Hold>,
 }
 
@@ -186,6 +189,7 @@ impl Connection {
             hub: Arc::clone(hub),
             quota,
             admitted: 0,
+            bytes_read: 0,
             hold: None,
             id,
             identity,
@@ -245,6 +249,7 @@ impl Connection {
     async fn serve(&mut self) {
         loop {
             while !self.paused
+                && self.hold.is_none()
                 && let Some(inbound) = self.inbox.pop_front()
             {
                 // A client that never stops must not keep its thread from others.
@@ -252,14 +257,17 @@ impl Connection {
                 // Boxed while it lasts: calls into the plugin have large futures; an idle connection must not hold them.
                 Box::pin(self.take(inbound)).await;
             }
-            self.charge(0, now_ms());
+            if self.hold.is_none() {
+                self.charge(now_ms());
+                if self.inbox.capacity() > 0 {
+                    self.inbox = VecDeque::new(); // Gives the memory of a burst back.
+                }
+            }
             if self.reader.has_left() {
                 tokio::task::coop::consume_budget().await; // For the same reason.
             }
-            if self.inbox.capacity() > 0 {
-                self.inbox = VecDeque::new(); // Gives the memory of a burst back.
-            }
             let (outbox, paused, has_left) = (&self.outbox, self.paused, self.reader.has_left());
+            let has_waiting = !self.inbox.is_empty();
             self.pulse.hold_up(self.hold.is_some());
             let (hold, pulse) = (&mut self.hold, &self.pulse);
             let progress = std::future::poll_fn(|cx| match outbox.poll_progress(cx) {
@@ -269,12 +277,14 @@ impl Connection {
                 Progress::Idle | Progress::Shed | Progress::Blocked if paused => Poll::Pending,
                 Progress::Shed => Poll::Ready(Next::Tell),
                 Progress::Idle | Progress::Blocked if is_held(hold, pulse, cx) => Poll::Pending,
+                Progress::Idle | Progress::Blocked if has_waiting => Poll::Ready(Next::HandOver),
                 Progress::Idle | Progress::Blocked if has_left => Poll::Ready(Next::Read),
                 Progress::Idle | Progress::Blocked => {
                     outbox.stream().poll_read_ready(cx).map(|ready| if ready.is_ok() { Next::Read } else { Next::End })
                 }
             });
             match progress.await {
+                Next::HandOver => {}
                 Next::Read if self.read() => {}
                 Next::Tell => self.tell_about_shed_frames().await,
                 Next::Dismissed(close) => Box::pin(self.dismiss(close)).await,
@@ -300,6 +310,8 @@ impl Connection {
 
     fn read_bytes(&mut self, bytes: &[u8]) {
         hot::BYTES_IN.increment(bytes.len() as u64);
+        // A read is no larger than a thread's buffer.
+        self.bytes_read = self.bytes_read.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.take_bytes(bytes);
     }
 
@@ -319,17 +331,32 @@ impl Connection {
                 self.inbox.extend(rest);
             }
         });
-        self.charge(bytes.len(), now);
+        // What waits is paid for when it is its turn.
+        if self.inbox.is_empty() {
+            self.charge(now);
+        }
     }
 
-    /// Puts what was read on the tenant's account. What is over the client's own rates is refused, and no message there: or one client
-    /// could use up what is for all.
-    fn charge(&mut self, bytes: usize, now_ms: u64) {
-        let messages = std::mem::take(&mut self.admitted);
+    /// Puts what was read, and is not there yet, on the tenant's account. What is over the client's own rates is refused, and no message
+    /// there: or one client could use up what is for all.
+    fn charge(&mut self, now_ms: u64) {
+        let (messages, bytes) = (std::mem::take(&mut self.admitted), std::mem::take(&mut self.bytes_read));
         if messages > 0 || bytes > 0 {
-            let hold = self.quota.receive(messages as usize, bytes, now_ms);
-            self.hold = hold.or(self.hold.take());
+            self.hold = self.quota.receive(messages as usize, bytes as usize, now_ms);
         }
+    }
+
+    /// Puts one message on the tenant's account. False if it has to wait until it is paid for, and nothing behind it overtakes it.
+    fn is_paid(&mut self, payload: &Payload, now_ms: u64) -> bool {
+        if !self.quota.limits_messages() {
+            self.admitted += 1; // All of a read at once: nobody waits.
+            return true;
+        }
+        // What came in an earlier read, or was larger when it was inflated, is no more than what was read.
+        let bytes = u32::try_from(payload.bytes().len()).unwrap_or(u32::MAX).min(self.bytes_read);
+        self.bytes_read -= bytes;
+        self.hold = self.quota.receive_in_turn(bytes as usize, now_ms);
+        self.hold.is_none()
     }
 
     /// Hands a message over without waiting, if that can be done: nearly always. What takes longer comes back.
@@ -341,6 +368,9 @@ impl Connection {
         hot::MESSAGES_IN.increment(1);
         if !self.within_rate(now_ms) {
             return Some(Inbound::OverRate(payload));
+        }
+        if !self.is_paid(&payload, now_ms) {
+            return Some(Inbound::Admitted(payload));
         }
         let Some(joined) = self.joined.first_mut().filter(|joined| joined.membership.is_active()) else {
             return Some(Inbound::Admitted(payload));
@@ -361,10 +391,13 @@ impl Connection {
         match inbound {
             Inbound::Message(payload) => {
                 hot::MESSAGES_IN.increment(1);
-                if self.within_rate(now_ms()) {
+                let now_ms = now_ms();
+                if !self.within_rate(now_ms) {
+                    self.over_rate(payload).await;
+                } else if self.is_paid(&payload, now_ms) {
                     self.admitted(payload).await;
                 } else {
-                    self.over_rate(payload).await;
+                    self.inbox.push_front(Inbound::Admitted(payload));
                 }
             }
             Inbound::Admitted(payload) => self.admitted(payload).await,
@@ -431,9 +464,7 @@ impl Connection {
 
     fn within_rate(&mut self, now_ms: u64) -> bool {
         let own = self.bucket.as_mut().is_none_or(|bucket| bucket.take(now_ms));
-        let admitted = own && self.endpoint.user_rates.take(&self.identity, now_ms);
-        self.admitted += u32::from(admitted);
-        admitted
+        own && self.endpoint.user_rates.take(&self.identity, now_ms)
     }
 }
 

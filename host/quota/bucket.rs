@@ -38,6 +38,16 @@ impl Bucket {
         debt_ms(full_at_ns, now_ns)
     }
 
+    /// The same for what can still wait itself. Returns for how long: until what was taken before is paid for. Whoever comes later waits
+    /// behind it, so that all have their turn.
+    pub(super) fn take_in_turn(&self, units: u64, now_ms: u64) -> u64 {
+        let Some(rate) = self.rate() else { return 0 };
+        let (now_ns, cost_ns) = (now_ms * NS_PER_MS, cost_ns(units, rate));
+        let full_at_ns = self.change(|full_at_ns| full_at_ns.max(now_ns).saturating_add(cost_ns));
+        // What is more than a full bucket has, by itself, goes when the bucket is full.
+        debt_ms(full_at_ns.saturating_sub(cost_ns.saturating_sub(BURST_NS)), now_ns)
+    }
+
     /// Takes so many units if the bucket is even; else says when to come back, in milliseconds.
     pub(super) fn try_take(&self, units: u64, now_ms: u64) -> Result<(), u64> {
         let Some(rate) = self.rate() else { return Ok(()) };
@@ -136,6 +146,17 @@ mod tests {
         );
         assert_eq!(bucket.try_take(1_000, START_MS + 1_100), Ok(()));
         assert_eq!(bucket.try_take(1, START_MS + 1_100), Err(99_100), "and is paid for");
+    }
+
+    /// Law: who comes while others wait waits behind them, and each until there is room for it; what no bucket holds goes when it is full.
+    #[test]
+    fn those_who_wait_have_their_turn() {
+        let bucket = bucket(10);
+        assert_eq!((0..10).map(|_| bucket.take_in_turn(1, START_MS)).sum::<u64>(), 0, "the burst");
+        assert_eq!([(); 3].map(|()| bucket.take_in_turn(1, START_MS)), [100, 200, 300]);
+        assert_eq!(bucket.take_in_turn(1, START_MS + 250), 150);
+        assert_eq!(bucket.take_in_turn(20, START_MS + 1_400), 0);
+        assert_eq!(bucket.take_in_turn(1, START_MS + 1_400), 1_100);
     }
 
     /// Goal: many at the same time take no more than one would.

@@ -393,16 +393,33 @@ impl Quota {
         self.memory.sub(bytes as u64);
     }
 
-    /// Counts what a connection read. Returns how long it is not to be read.
-    pub fn receive(self: &Arc<Self>, messages: usize, bytes: usize, now_ms: u64) -> Option<Hold> {
+    /// Whether messages have to [wait in turn](Self::receive_in_turn).
+    pub fn limits_messages(&self) -> bool {
+        self.messages.rate().or(self.bytes.rate()).is_some()
+    }
+
+    /// Counts a message that was read and is not handed over yet. Returns how long it is to wait: until those before it are paid for, so
+    /// that what comes at once is not handed over at once.
+    pub fn receive_in_turn(self: &Arc<Self>, bytes: usize, now_ms: u64) -> Option<Hold> {
         // Before the buckets are asked: with other limits the answer would be another one.
+        let changes = self.changes.load(Ordering::Acquire);
+        self.count_in(1, bytes);
+        let waits_ms = (self.messages.take_in_turn(1, now_ms), self.bytes.take_in_turn(bytes as u64, now_ms));
+        self.hold_for(waits_ms, changes)
+    }
+
+    /// Counts what a connection read and nobody waited for. Returns how long it is not to be read.
+    pub fn receive(self: &Arc<Self>, messages: usize, bytes: usize, now_ms: u64) -> Option<Hold> {
         let changes = self.changes.load(Ordering::Acquire);
         self.count_in(messages, bytes);
         // Whoever brings no message, but a pong, does not wait for those who brought too many.
         let messages_ms = if messages > 0 { self.messages.take(messages as u64, now_ms) } else { 0 };
-        let for_messages = (messages_ms, Limit::Messages);
-        let for_bytes = (self.bytes.take(bytes as u64, now_ms), Limit::Bytes);
-        let (wait_ms, limit) = if for_messages.0 >= for_bytes.0 { for_messages } else { for_bytes };
+        self.hold_for((messages_ms, self.bytes.take(bytes as u64, now_ms)), changes)
+    }
+
+    fn hold_for(self: &Arc<Self>, (messages_ms, bytes_ms): (u64, u64), changes: u64) -> Option<Hold> {
+        let limit = if messages_ms >= bytes_ms { Limit::Messages } else { Limit::Bytes };
+        let wait_ms = messages_ms.max(bytes_ms);
         (wait_ms > 0 && !self.is_lifted()).then(|| self.hold(wait_ms, limit, changes))
     }
 

@@ -133,3 +133,39 @@ async fn a_connection_is_held_for_as_long_as_it_takes() {
         matches!(quota.admit(NOW_MS), Err((Over { limit: Limit::Messages, max: 20 }, wait)) if wait.as_millis() == 50)
     );
 }
+
+/// Law: whatever comes, however it comes, over any time no more is handed over than the limit and the burst of a second, from all
+/// connections together; and all of it is, in turn.
+#[tokio::test(start_paused = true)]
+async fn over_any_time_no_more_is_handed_over_than_the_limit() {
+    for limits in [
+        TenantLimits { messages_per_second: Some(5), ..TenantLimits::default() },
+        TenantLimits { bytes_per_second: Some(500), ..TenantLimits::default() },
+    ] {
+        let (_quotas, quota) = limited(limits);
+        let began = tokio::time::Instant::now();
+        let handed_over_ms = std::sync::Mutex::new(Vec::new());
+        // 50 a second each for two seconds, as they lie in a socket: those that came while it was not read are there at once.
+        let connections = (0..3).map(|_| async {
+            for number in 0..100 {
+                tokio::time::sleep_until(began + Duration::from_millis(20) * number).await;
+                let now_ms = NOW_MS + began.elapsed().as_millis() as u64;
+                if let Some(hold) = quota.receive_in_turn(100, now_ms) {
+                    hold.await;
+                }
+                handed_over_ms.lock().unwrap().push(began.elapsed().as_millis() as u64);
+            }
+        });
+        futures_util::future::join_all(connections).await;
+
+        let handed_over_ms = handed_over_ms.into_inner().unwrap();
+        assert_eq!(handed_over_ms.len(), 300);
+        for (first, from_ms) in handed_over_ms.iter().enumerate() {
+            for (last, to_ms) in handed_over_ms.iter().enumerate().skip(first) {
+                let max = 5 + (to_ms - from_ms) * 5 / 1_000 + 1;
+                assert!(last - first < max as usize, "{} in {} ms", last - first + 1, to_ms - from_ms);
+            }
+        }
+        assert_eq!(handed_over_ms.last(), Some(&59_000), "and no slower");
+    }
+}

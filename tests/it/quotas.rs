@@ -1,5 +1,7 @@
 //! What a tenant may use: each limit from outside, set while the tenant is being served, beside another tenant that feels nothing of it.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -144,6 +146,33 @@ async fn messages_wait_and_requests_are_told_to() {
     assert!(refused.status == 429 && refused.text.contains("messages_per_second"), "{refused:?}");
     assert!(refused.header("retry-after").and_then(|wait| wait.parse::<u32>().ok()) > Some(0), "{refused:?}");
     assert_eq!(publish(&globex).await.status, 200);
+}
+
+/// Law: over any time, no more is handled than the limit and the burst of a second, however much lies in the socket when it is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_is_not_handled_at_once() {
+    const PER_SECOND: u32 = 20;
+    let site = Site::start(Setup::fixture("heartbeat = { interval_ms = 200, timeout_ms = 600 }"));
+    site.limit("acme", &json!({ "messages_per_second": PER_SECOND }));
+    let mut ann = site.join("acme", "ann", "a").await;
+    assert_eq!(ask(&mut ann, "echo joined").await, "joined");
+    let began = Instant::now();
+    for number in 0..80 {
+        ann.send_text(&format!("echo {number}")).await;
+        if number == 20 {
+            // It is held now, and all others are there when it is not any more.
+            while site.usage("acme").await["waits"] == json!(0) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    for number in 0..80 {
+        assert_eq!(ann.text().await, number.to_string(), "all of them, in order");
+        // The broker counts whole milliseconds.
+        let earliest = Duration::from_secs(number).saturating_sub(Duration::from_secs(PER_SECOND.into())) / PER_SECOND;
+        let came = began.elapsed() + Duration::from_millis(2);
+        assert!(came >= earliest, "message {number} was handled after {came:?}");
+    }
 }
 
 /// Law: what a member brings beyond its own rate is not on its tenant's account, or one could use up what is for all.
