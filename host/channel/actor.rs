@@ -117,8 +117,10 @@ struct Claim {
     saved: Option<bytes::Bytes>,
     /// The version that wrote last.
     pinned: Option<Digest>,
-    /// What the channel keeps, as its tenant's account has it.
+    /// What the channel keeps, as its last commit told.
     kept: Kept,
+    /// A commit failed, and may have taken hold: its tenant's account is right again when the channel is taken over anew.
+    is_unsure: bool,
 }
 
 /// What a batch of a tenant that is out of processor time is expected to take, until it was charged.

@@ -22,8 +22,17 @@ pub struct Kept {
 pub(super) struct Storage {
     pub(super) state: Stock,
     pub(super) log: Stock,
-    /// What channels were counted with whose last commit may have taken hold or not, until they are taken over again and tell.
-    unsure: Mutex<HashMap<i64, Kept>>,
+    /// What channels are counted with that are taken over. Also those that were given up after a commit that may have taken hold or not,
+    /// until they are taken over again and tell.
+    counted: Mutex<HashMap<i64, Counted>>,
+}
+
+/// What a channel is counted with.
+#[derive(Debug)]
+struct Counted {
+    /// As of which commit: its epoch and its number in it. What comes later and is older is no news.
+    at: (u64, u64),
+    kept: Kept,
 }
 
 /// Bytes that are there, and with them those that are on the way.
@@ -58,12 +67,19 @@ impl Stock {
 impl Storage {
     pub(super) fn new() -> Self {
         let (state, log) = (Stock::new(Limit::StateBytes), Stock::new(Limit::LogBytes));
-        Self { state, log, unsure: Mutex::default() }
+        Self { state, log, counted: Mutex::default() }
     }
 
     fn becomes(&self, before: Kept, after: Kept) {
         self.state.becomes(before.state, after.state);
         self.log.becomes(before.log, after.log);
+    }
+
+    fn recount(&self, known: &mut Counted, at: (u64, u64), kept: Kept) {
+        if known.at <= at {
+            self.becomes(known.kept, kept);
+            *known = Counted { at, kept };
+        }
     }
 }
 
@@ -107,32 +123,40 @@ impl Quota {
         Ok(Room { quota: Arc::clone(self), more })
     }
 
-    /// A channel that was counted with `before` keeps `after`: a commit told so, or whoever wrote or deleted its rows.
-    pub fn keeps(&self, before: Kept, after: Kept) {
-        if before != after {
-            self.storage.becomes(before, after);
-        }
-    }
-
     /// What the channels of the tenant keep together when the node starts.
     pub fn keeps_at_start(&self, all: Kept) {
         self.storage.becomes(Kept::default(), all);
     }
 
-    /// Nobody knows whether the last commit of a channel took hold; it is counted with this.
-    pub fn is_unsure_of(&self, channel: i64, counted: Kept) {
-        self.unsure().insert(channel, counted);
+    /// A channel was taken over, and keeps this. Until now, if it is not known otherwise, it was counted with the same.
+    pub fn takes_over(&self, channel: i64, at: (u64, u64), kept: Kept) {
+        let mut counted = self.known_channels();
+        let known = counted.entry(channel).or_insert(Counted { at, kept });
+        self.storage.recount(known, at, kept);
     }
 
-    /// A channel was taken over, and keeps this.
-    pub fn is_sure_of(&self, channel: i64, kept: Kept) {
-        let counted = self.unsure().remove(&channel);
-        if let Some(counted) = counted {
-            self.keeps(counted, kept);
+    /// A commit of a channel that is taken over told what it keeps.
+    pub fn keeps(&self, channel: i64, at: (u64, u64), kept: Kept) {
+        if let Some(known) = self.known_channels().get_mut(&channel) {
+            self.storage.recount(known, at, kept);
         }
     }
 
-    fn unsure(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Kept>> {
-        self.storage.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A channel was given up, and keeps what it is counted with.
+    pub fn gives_up(&self, channel: i64) {
+        self.known_channels().remove(&channel);
+    }
+
+    /// Somebody else than a commit changed what a channel keeps. What is under way of whoever had it before that is no news any more.
+    /// `before` is what it was counted with if nobody has it.
+    pub fn is_changed(&self, channel: i64, before: Kept, at: (u64, u64), kept: Kept) {
+        match self.known_channels().get_mut(&channel) {
+            Some(known) => self.storage.recount(known, at, kept),
+            None => self.storage.becomes(before, kept),
+        }
+    }
+
+    fn known_channels(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Counted>> {
+        self.storage.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

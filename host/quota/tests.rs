@@ -82,7 +82,8 @@ fn room_is_taken_before_the_commit() {
     assert_eq!(quota.make_room(Kept { state: 50, log: 0 }).unwrap_err().limit, Limit::StateBytes);
     assert_eq!(quota.make_room(Kept { state: 40, log: 41 }).unwrap_err().limit, Limit::LogBytes);
     let other = quota.make_room(Kept { state: 40, log: 40 }).unwrap();
-    quota.keeps(Kept::default(), Kept { state: 30, log: 10 });
+    quota.takes_over(7, (1, 0), Kept::default());
+    quota.keeps(7, (1, 1), Kept { state: 30, log: 10 });
     drop(one);
     drop(other);
     assert_eq!((quota.usage().state_bytes, quota.usage().log_bytes), (30, 10));
@@ -91,12 +92,38 @@ fn room_is_taken_before_the_commit() {
     quotas.set("acme", TenantLimits { state_bytes_max: Some(10), ..TenantLimits::default() });
     assert!(quota.make_room(Kept { state: 1, log: 1 }).is_err(), "over a limit that was lowered");
     assert!(quota.make_room(Kept { state: 0, log: 1_000 }).is_ok());
+}
 
-    quota.is_unsure_of(7, Kept { state: 30, log: 10 });
-    quota.is_sure_of(8, Kept { state: 5, log: 5 });
-    quota.is_sure_of(7, Kept { state: 35, log: 0 });
-    quota.is_sure_of(7, Kept { state: 99, log: 99 });
-    assert_eq!((quota.usage().state_bytes, quota.usage().log_bytes), (35, 0));
+/// Law: an account is what its channels keep, whoever says so in whatever order: the commits of who has a channel, who takes it over, and
+/// who takes away what it keeps while a commit is under way.
+#[test]
+fn a_channel_is_counted_with_what_it_keeps() {
+    let (_quotas, quota) = limited(TenantLimits::default());
+    let kept = |state, log| Kept { state, log };
+    let counted = || (quota.usage().state_bytes, quota.usage().log_bytes);
+    quota.keeps_at_start(kept(100, 10));
+    quota.takes_over(7, (4, 0), kept(40, 10));
+    assert_eq!(counted(), (100, 10), "it was among them");
+    quota.keeps(7, (4, 1), kept(50, 5));
+    assert_eq!(counted(), (110, 5));
+    // Reset; then the answer to a commit that was written before.
+    quota.is_changed(7, kept(60, 0), (5, 0), kept(0, 0));
+    assert_eq!(counted(), (60, 0));
+    quota.keeps(7, (4, 2), kept(60, 0));
+    assert_eq!(counted(), (60, 0));
+    // Taken over by the time somebody takes it off the account.
+    quota.takes_over(7, (6, 0), kept(0, 0));
+    quota.keeps(7, (6, 1), kept(3, 3));
+    quota.is_changed(7, kept(60, 0), (6, 0), kept(0, 0));
+    assert_eq!(counted(), (63, 3));
+    // Given up, and then reset while nobody has it.
+    quota.gives_up(7);
+    quota.is_changed(7, kept(3, 3), (7, 0), kept(0, 0));
+    assert_eq!(counted(), (60, 0));
+    // Nobody knows whether its last commit took hold, until it is taken over again: it did.
+    quota.takes_over(8, (1, 0), kept(0, 0));
+    quota.takes_over(8, (2, 0), kept(5, 0));
+    assert_eq!(counted(), (65, 0));
 }
 
 /// Law: a connection that brings too much is held for as long as it takes, or until the limit is lifted; others are not.

@@ -45,6 +45,7 @@ use crate::store::Store;
 use crate::store::catalog::{self, AuditEntry, Catalog, Status};
 use crate::telemetry::wall_ms;
 
+pub use crate::registry::channels::reset_channel;
 pub use crate::registry::deploy::{Deploy, DeploymentStatus};
 pub use crate::registry::error::RegistryError;
 pub use crate::registry::keys::{KEY_PREFIX, NewKey, create_key, revoke_key};

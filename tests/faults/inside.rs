@@ -35,6 +35,8 @@ struct BadStore {
     panics: AtomicBool,
     /// Each commit takes one. Without one it is neither answered nor written.
     permits: Semaphore,
+    /// Each answer to a commit takes one. Without one it is written, and not answered.
+    answers: Semaphore,
     /// How long each `get` takes, in milliseconds.
     get_ms: AtomicU64,
 }
@@ -48,7 +50,9 @@ impl Store for BadStore {
     fn commit(&self, commit: Arc<Commit>) -> StoreFuture<'_, Committed> {
         Box::pin(async move {
             self.permits.acquire().await.expect("never closed").forget();
-            self.good.commit(commit).await
+            let committed = self.good.commit(commit).await;
+            self.answers.acquire().await.expect("never closed").forget();
+            committed
         })
     }
 
@@ -155,6 +159,7 @@ impl Inside {
             good: SqliteStore::open(&broker.data().join("inside.db")).await.expect("a store"),
             panics: AtomicBool::new(false),
             permits: Semaphore::new(Semaphore::MAX_PERMITS),
+            answers: Semaphore::new(Semaphore::MAX_PERMITS),
             get_ms: AtomicU64::new(0),
         });
         let directory = Directory::new(Arc::clone(&store) as _, "test".to_owned(), &node, vec![Arc::clone(&logic)]);
@@ -203,6 +208,26 @@ impl Inside {
     /// Lets so many commits through.
     pub(crate) fn let_commit(&self, commits: usize) {
         self.store.permits.add_permits(commits);
+    }
+
+    /// Lets commits be written and not answered, until there are so many more answers.
+    pub(crate) fn hold_answers(&self) {
+        self.store.answers.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets so many answers to commits through.
+    pub(crate) fn let_answer(&self, answers: usize) {
+        self.store.answers.add_permits(answers);
+    }
+
+    /// Lets each read of a key take so long.
+    pub(crate) fn delay_reads(&self, ms: u64) {
+        self.store.get_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// What is said of channels elsewhere than in their actors.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        self.store.catalog()
     }
 
     /// The version that a channel is pinned to. Takes it over.

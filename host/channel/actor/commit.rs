@@ -90,13 +90,16 @@ impl Actor {
     pub(super) async fn commit_came_back(&mut self, result: Result<Committed, StoreError>) {
         let Some(CommitUnderWay { id, started, .. }) = &self.commit else { return };
         let (id, elapsed) = (*id, started.elapsed());
+        let fence = self.commit_of(id).map(|commit| commit.fence);
         let out = match result {
             Ok(committed) => {
                 self.commit = None;
                 hot::BATCH_COMMIT.record(elapsed.as_secs_f64());
                 if let Some(claim) = &mut self.claim {
                     claim.view.committed(committed.state_bytes);
-                    claim.keeps(&self.channel.quota, &committed);
+                    if let Some(fence) = fence {
+                        claim.keeps(&self.channel.quota, fence, &committed);
+                    }
                 }
                 self.core.committed(id)
             }
@@ -106,8 +109,8 @@ impl Actor {
                 if !matches!(out.as_slice(), [Output::CommitAgain(..)]) {
                     (self.commit, self.over) = (None, None);
                     // It is dropped by what follows from that.
-                    if let Some(claim) = self.claim.as_ref().filter(|_| error.retryable()) {
-                        claim.is_unsure(&self.channel.quota);
+                    if let Some(claim) = &mut self.claim {
+                        claim.is_unsure = true;
                     }
                     tracing::error!(channel = %self.channel.name, %error, "a batch could not be committed; its senders are told");
                     metrics::counter!("hotbay_commits_given_up_total").increment(1);

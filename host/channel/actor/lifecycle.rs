@@ -17,7 +17,7 @@ use crate::channel::view::View;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Fault, Instance, Opening, Recorder};
 use crate::quota::{Kept, Quota, Slot};
-use crate::store::{Acquired, Commit, Committed, Durability, Writes};
+use crate::store::{Acquired, Commit, Committed, Durability, Fence, Writes};
 use crate::telemetry::now_ms;
 
 /// What opening an instance is expected to take of a tenant that is out of processor time, until it was charged.
@@ -69,14 +69,11 @@ impl Claim {
     }
 
     /// A commit took hold: puts what the channel keeps now on its tenant's account.
-    pub(super) fn keeps(&mut self, quota: &Quota, committed: &Committed) {
+    pub(super) fn keeps(&mut self, quota: &Quota, fence: Fence, committed: &Committed) {
         let kept = Kept { state: committed.state_bytes, log: committed.log_bytes };
-        quota.keeps(std::mem::replace(&mut self.kept, kept), kept);
-    }
-
-    /// Nobody knows whether the last commit took hold.
-    pub(super) fn is_unsure(&self, quota: &Quota) {
-        quota.is_unsure_of(self.fence.channel.0, self.kept);
+        if std::mem::replace(&mut self.kept, kept) != kept {
+            quota.keeps(fence.channel.0, (fence.epoch, fence.seq + 1), kept);
+        }
     }
 }
 
@@ -225,7 +222,8 @@ impl Actor {
         let saved = acquired.saved.take();
         let (store, logic) = (Arc::clone(&self.directory.store), Arc::clone(&self.channel.logic));
         let kept = Kept { state: acquired.state_bytes, log: acquired.log_bytes };
-        self.channel.quota.is_sure_of(acquired.fence.channel.0, kept);
+        let fence = acquired.fence;
+        self.channel.quota.takes_over(fence.channel.0, (fence.epoch, fence.seq), kept);
         let view = View::new(store, logic, &self.channel.name, &acquired, roster);
         self.claim = Some(Claim {
             fence: acquired.fence,
@@ -234,6 +232,7 @@ impl Actor {
             saved,
             pinned: acquired.version.map(Digest),
             kept,
+            is_unsure: false,
         });
     }
 
@@ -242,6 +241,9 @@ impl Actor {
         self.before = None;
         self.shadows.end();
         if let Some(claim) = self.claim.take() {
+            if !claim.is_unsure && self.commit.is_none() {
+                self.channel.quota.gives_up(claim.fence.channel.0);
+            }
             self.roster = claim.view.with_roster(std::mem::take);
         }
         self.spent_timers.clear();
@@ -315,20 +317,19 @@ impl Actor {
             return;
         }
         writes.version = claim.pin(self.assigned.version.digest(), &writes);
-        let commit = Arc::new(Commit { fence: claim.fence, durability: Durability::Os, writes });
+        let fence = claim.fence;
+        let commit = Arc::new(Commit { fence, durability: Durability::Os, writes });
         let limit = Duration::from_millis(self.channel.logic.limits.commit_ms_max);
         match tokio::time::timeout(limit, self.directory.store.commit(commit)).await {
             Ok(Ok(committed)) => {
-                claim.keeps(&self.channel.quota, &committed);
+                claim.keeps(&self.channel.quota, fence, &committed);
             }
             Ok(Err(error)) => {
-                if error.retryable() {
-                    claim.is_unsure(&self.channel.quota);
-                }
+                claim.is_unsure = true;
                 tracing::warn!(channel = %self.channel.name, %error, "the memory of a sleeping channel was not saved");
             }
             Err(_) => {
-                claim.is_unsure(&self.channel.quota);
+                claim.is_unsure = true;
                 tracing::warn!(channel = %self.channel.name, "the memory of a sleeping channel was not saved in time");
             }
         }
