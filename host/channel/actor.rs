@@ -32,7 +32,7 @@ use crate::channel::directory::{Channel, Directory};
 use crate::channel::mailbox::{Enclosure, Letter, Notes, Quiet, Reply};
 use crate::channel::membership::Membership;
 use crate::channel::sleep::Bedtime;
-use crate::channel::version::Assignment;
+use crate::channel::version::{self, Assignment};
 use crate::channel::view::View;
 use crate::fanout::{Recipient, Roster};
 use crate::plugin::Fault;
@@ -460,7 +460,7 @@ impl Actor {
     }
 
     fn count_fault_of(&self, of: &Assignment, fault: &Fault) {
-        of.deployed.tally.fault(fault);
+        version::count_fault(&of.version, &of.deployed, fault);
         let plugin = of.version.plugin.name();
         metrics::counter!("hotbay_plugin_faults_total", "plugin" => plugin.to_owned(), "kind" => fault.kind())
             .increment(1);

@@ -23,4 +23,5 @@ pub use crate::channel::sleep::{SleepError, Wakeful};
 pub use crate::channel::tail::{Tail, Tailed};
 pub use crate::channel::version::{
     Assignment, CANARY_PARTS, Deployed, Plan, Recording, Rollout, Rule, RuleKind, Tally, Tapes, Version, canary_part,
+    count_fault,
 };

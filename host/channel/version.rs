@@ -119,6 +119,14 @@ impl Tally {
     }
 }
 
+/// Counts a fault of a version, if it is its own, for it and for the deployment that it is run for.
+pub fn count_fault(version: &Version, deployed: &Deployed, fault: &Fault) {
+    deployed.tally.fault(fault);
+    if fault.is_plugins() {
+        version.plugin.effort().count_fault();
+    }
+}
+
 /// A deployment as channels know it.
 #[derive(Debug, Clone)]
 pub struct Deployed {

@@ -1,6 +1,6 @@
 //! Where a connection's messages go: to the channels it joined, by its mount or by what the plugin says of each frame.
 
-use crate::channel::{Directory, Enclosure, Letter, LookupError, Membership};
+use crate::channel::{Directory, Enclosure, Letter, LookupError, Membership, count_fault};
 use crate::connection::{Connection, Joined, post, wait_beside};
 use crate::plugin::Routing;
 use crate::protocol::close::Close;
@@ -40,7 +40,7 @@ impl Connection {
             Ok(Routing::Ignore) => {}
             Ok(Routing::Refuse(why)) => self.refuse(&payload, &why).await,
             Err(fault) => {
-                assigned.deployed.tally.fault(&fault);
+                count_fault(&assigned.version, &assigned.deployed, &fault);
                 tracing::warn!(plugin = assigned.version.plugin.name(), %fault, "plugin fault in route");
                 let why = Refusal::new(RefusalCode::Fault, "the plugin failed on this message");
                 self.refuse(&payload, &why).await;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::channel::{Arrival, Channel, Directory, Letter, Logic, LookupError, Membership};
+use crate::channel::{Arrival, Channel, Directory, Letter, Logic, LookupError, Membership, count_fault};
 use crate::connection::clock::Pulse;
 use crate::connection::farewell::linger;
 use crate::connection::rate::Bucket;
@@ -440,7 +440,7 @@ impl Connection {
             Ok(Some(payload)) => self.outbox.send(encode_payload(&payload), Delivery::HIGH),
             Ok(None) => {}
             Err(fault) => {
-                assigned.deployed.tally.fault(&fault);
+                count_fault(&assigned.version, &assigned.deployed, &fault);
                 tracing::warn!(plugin = assigned.version.plugin.name(), %fault, "plugin fault in refused");
             }
         }

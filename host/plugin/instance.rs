@@ -229,10 +229,7 @@ impl Instance {
         result.map_err(|error| match (Fault::from_call(&error), state.memory.refused) {
             // Most programs end when they get no memory.
             (Fault::Trap { .. }, Some(over)) => Fault::Quota { over: over.to_string() },
-            (fault, _) => {
-                state.meter.count_fault();
-                fault
-            }
+            (fault, _) => fault,
         })
     }
 

@@ -73,13 +73,6 @@ impl Meter {
             effort.count_events(events);
         }
     }
-
-    /// The call under way failed.
-    pub(super) fn count_fault(&self) {
-        if let Some(effort) = &self.effort {
-            effort.count_fault();
-        }
-    }
 }
 
 /// Linear memory of an instance, counted until this is dropped.

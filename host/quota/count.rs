@@ -49,7 +49,7 @@ impl Effort {
         self.cpu_us.add(us);
     }
 
-    /// A call into it failed.
+    /// It failed: a call, or what it asked for.
     pub fn count_fault(&self) {
         self.faults.add(1);
     }

@@ -365,3 +365,53 @@ async fn a_channel_leaves_its_canary_at_the_first_fault() {
         inside.drain().await;
     }
 }
+
+/// Events, and faults, that a version is told to have had.
+fn effort(inside: &Inside, version: &Version) -> (u64, u64) {
+    let quotas = inside.directory.quotas();
+    quotas.list(version.plugin.name(), version.digest().0, version.plugin.effort());
+    let digest = version.digest().to_string();
+    let all = quotas.plugin_usage();
+    let usage = all.iter().find(|usage| *usage.digest == *digest).expect("it is listed");
+    (usage.events, usage.faults)
+}
+
+/// Law: what a version did is counted for it, and for no version beside it: a shadow, a canary and what each of them runs beside; and what
+/// is no version's fault is counted for none.
+#[tokio::test]
+async fn what_a_version_did_is_counted_for_it_alone() {
+    let limits = MountLimits { read_ms_max: 50, ..MountLimits::default() };
+    let inside = Inside::with(limits).await;
+    let relay = inside.version("relay", 1, &[]);
+    inside.logic().rollout.set(Plan::all(Arc::clone(&relay)));
+    let mut ann = inside.connect("ann", "a", None).await;
+    assert_eq!(ask(&mut ann, "hello").await, "hello");
+    assert_eq!(effort(&inside, &relay), (2, 0), "a join and a message");
+
+    let shadow = inside.version("fixture", 1, &[]);
+    let tally = try_out(&inside, &shadow, RuleKind::Shadow);
+    for command in ["echo one", "trap"] {
+        assert_eq!(ask(&mut ann, command).await, command);
+    }
+    until("traps of the shadow", || tally.traps.load(Relaxed), 1).await;
+    assert_eq!((effort(&inside, &relay), effort(&inside, &shadow)), ((4, 0), (2, 1)));
+
+    let canary = inside.version("second", 1, &[]);
+    let tally = try_out(&inside, &canary, RuleKind::Canary(CANARY_PARTS));
+    swapped(&tally).await;
+    assert_eq!(ask(&mut ann, "echo canary").await, "canary");
+    // No call fails, but what came of one is refused.
+    assert_eq!(ask(&mut ann, "timers 2000").await, "timers 2000", "run by the version before");
+    assert_eq!((effort(&inside, &relay), effort(&inside, &canary)), ((5, 0), (2, 1)));
+    assert_eq!(effort(&inside, &shadow), (2, 1));
+    assert_eq!(tally.refusals.load(Relaxed), 1);
+
+    deploy(&inside, &shadow, 8);
+    let mut bob = inside.connect("bob", "b", None).await;
+    assert_eq!(ask(&mut bob, "echo hi").await, "hi");
+    let before = effort(&inside, &shadow).1;
+    inside.delay_reads(1_000);
+    assert!(ask(&mut bob, "get k").await.starts_with("refused unavailable"), "the store's fault");
+    assert_eq!(effort(&inside, &shadow).1, before);
+    inside.drain().await;
+}

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use crate::channel::actor::Actor;
-use crate::channel::version::{Deployed, Version};
+use crate::channel::version::{self, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::{Channel, Entry, Fault, Instance, Playback, Reads, account, differences};
 use crate::protocol::event::Batch;
@@ -99,7 +99,7 @@ impl Actor {
         match self.open_instance(&version, saved, seed, false).await {
             Ok(instance) => self.begin_shadow(instance, version, deployed, permit),
             Err(fault) => {
-                deployed.tally.fault(&fault);
+                version::count_fault(&version, &deployed, &fault);
                 tracing::warn!(channel = %self.channel.name, digest = %version.digest(), %fault, "the shadow cannot be opened");
                 self.shadows.pause();
             }
@@ -170,7 +170,7 @@ impl Beside {
             }
         }
         if let Err(fault) = result {
-            tally.fault(&fault);
+            version::count_fault(&version, &deployed, &fault);
             tracing::warn!(channel, digest = %version.digest(), deployment = deployed.id, %fault, "the shadow failed");
         }
     }
