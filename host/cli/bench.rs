@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::bench::{self, BenchError, Options, Protocol, Report, Scenario, TokenIn, plot};
 
 /// Puts a running broker under load and reports how fast it is
@@ -140,11 +140,11 @@ impl Bench {
         let Output { json, svg } = &self.output;
         let (json, svg) = (json.clone(), svg.clone());
         let options = self.options().map_err(failure)?;
-        let report = bench::run(options, &mut |words| eprintln!("{words}")).map_err(failure)?;
-        print!("{}", report.table());
+        let report = bench::run(options, &mut |words| output::aside(words)).map_err(failure)?;
+        output::text(report.table());
         write_files(&report, json.as_deref(), svg.as_deref()).map_err(failure)?;
         for warning in report.warnings() {
-            eprintln!("warning: {warning}");
+            output::aside(format_args!("warning: {warning}"));
         }
         if report.is_whole() {
             Ok(())

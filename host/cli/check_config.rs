@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use clap::Args;
 
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, output};
 use crate::auth::AuthMode;
 use crate::config::{Config, Environment, KeyMaterial, Mount};
 use crate::datasource::Location;
@@ -21,12 +21,12 @@ impl CheckConfig {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
         for warning in &config.warnings {
-            eprintln!("warning: {warning}");
+            output::aside(format_args!("warning: {warning}"));
         }
         check_grants(&config)?;
         let mut text = String::new();
         summarize(&config, &mut text).map_err(Failure::other)?;
-        print!("{text}");
+        output::text(text);
         Ok(())
     }
 }

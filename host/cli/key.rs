@@ -4,7 +4,7 @@
 use clap::{Args, Subcommand};
 
 use super::remote::key as remote;
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, output};
 use crate::config::Environment;
 use crate::limits::CATALOG_ROWS_MAX;
 use crate::protocol::name::check_part;
@@ -107,7 +107,7 @@ impl Create {
         let store = open(self.config, environment).await?;
         let made = create_key(store.catalog(), &Actor::new(ACTOR), &tenant, &name, self.operator).await;
         store.close().await.map_err(Failure::other)?;
-        println!("{}", made.map_err(Failure::other)?.secret);
+        output::line(made.map_err(Failure::other)?.secret);
         Ok(())
     }
 }
@@ -119,8 +119,7 @@ impl List {
         loop {
             let page = store.catalog().keys(None, after.as_ref(), CATALOG_ROWS_MAX).await.map_err(Failure::other)?;
             for key in page.rows {
-                let operator = if key.operator { "\toperator" } else { "" };
-                println!("{}\t{}\tcreated_ms {}{operator}", key.tenant, key.name, key.created_ms);
+                output::line(remote::listed(&key.tenant, &key.name, key.created_ms, key.operator));
             }
             after = page.next;
             if after.is_none() {

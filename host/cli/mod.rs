@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand. Results go to stdout, errors to stderr; exit code 2 means that the
-//! configuration or the arguments are wrong, 1 that something else failed.
+//! configuration or the arguments are wrong, 1 that something else failed. All of it is printed by [`output`].
+
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "these panic when nobody reads any more: cli::output")]
 
 mod author;
 mod bench;
 mod check_config;
 mod compile_worker;
 mod key;
+mod output;
 mod plugin;
 mod plugin_check;
 mod remote;
@@ -76,13 +79,12 @@ impl Cli {
             Command::Audit(command) => command.run(environment),
             Command::Token(command) => command.run(environment),
         };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("{}", failure.message);
-                ExitCode::from(failure.code)
-            }
-        }
+        let failure = match (&done, output::lost()) {
+            (Ok(()), None) => return ExitCode::SUCCESS,
+            (Err(failure), _) | (Ok(()), Some(failure)) => failure,
+        };
+        output::aside(output::without_numbers(&failure.message));
+        ExitCode::from(failure.code)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `hotbay plugin check`: would this component be accepted? It is vetted as the broker would, in the same workers.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::protocol::capability::Capability;
 use crate::protocol::name::ChannelName;
 use crate::registry::manifest::Manifest;
@@ -49,13 +49,13 @@ impl Check {
         let file = self.file.display().to_string();
         let report = self.vet()?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::other)?);
+            output::line(serde_json::to_string_pretty(&report).map_err(Failure::other)?);
         }
         if let Some(why) = report.failure() {
             return Err(Failure::other(format!("{file}: refused: {why}")));
         }
         if !self.json {
-            print!("{}", told(&file, &report));
+            output::text(told(&file, &report));
         }
         Ok(())
     }
@@ -93,8 +93,7 @@ impl Check {
         }
         let progress = |step: &Step| {
             if !self.json {
-                // Whoever closes the pipe has seen enough.
-                drop(writeln!(std::io::stdout(), "{}", line(step)));
+                output::line(line(step));
             }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;

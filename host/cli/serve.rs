@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::welcome::Welcome;
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, output};
 use crate::broker::Broker;
 use crate::config::Environment;
 use crate::{store, telemetry};
@@ -32,9 +32,9 @@ impl Serve {
             let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
             let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
             let broker = Broker::build(config, metrics).await.map_err(Failure::other)?;
-            println!("hotbay: listening on http://{}", broker.address());
+            output::line(format_args!("hotbay: listening on http://{}", broker.address()));
             if let Some(welcome) = welcome {
-                println!("{}", welcome.text(&format!("http://{}", broker.address())));
+                output::line(welcome.text(&format!("http://{}", broker.address())));
             }
             let stop = async {
                 tokio::select! {

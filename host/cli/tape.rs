@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::remote::show::utc;
 use super::remote::tape::{Delete, Fetch, List, Record, Recordings, Stop};
+use super::{Failure, output};
 use crate::config::Environment;
 use crate::limits::NodeLimits;
 use crate::plugin::tape::{self, Handled, Header, Line, Opened, Saved, TapeError};
@@ -80,13 +81,8 @@ impl Show {
     fn run(self) -> Result<(), Failure> {
         let mut tape = tape::Tape::open(&self.file).map_err(|error| failure(&self.file, &error))?;
         let mut out = io::BufWriter::new(io::stdout().lock());
-        // Whoever closes the pipe has seen enough.
-        let shown = |result: io::Result<()>| match result {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            result => result.map(|()| true).map_err(Failure::other),
-        };
         let started_ms = tape.header().started_ms;
-        if !shown(show_header(&mut out, tape.header()))? {
+        if !output::is_read(&show_header(&mut out, tape.header())) {
             return Ok(());
         }
         let mut batches = 0;
@@ -95,7 +91,7 @@ impl Show {
                 batches += 1;
             }
             let at = line.now_ms().map(|now_ms| format!(" at {} ms", now_ms.saturating_sub(started_ms)));
-            if !shown(show_line(&mut out, &line, &at.unwrap_or_default(), batches))? {
+            if !output::is_read(&show_line(&mut out, &line, &at.unwrap_or_default(), batches)) {
                 return Ok(());
             }
         }
@@ -104,7 +100,8 @@ impl Show {
             (None, true) => "its last line is cut off: the broker died".to_owned(),
             (None, false) => "goes on, or the broker died".to_owned(),
         };
-        shown(writeln!(out, "end: {end}").and_then(|()| out.flush())).map(drop)
+        output::is_read(&writeln!(out, "end: {end}").and_then(|()| out.flush()));
+        Ok(())
     }
 }
 
@@ -112,7 +109,7 @@ fn show_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
     writeln!(out, "channel   {}/{}", header.tenant, header.channel)?;
     writeln!(out, "mount     {}, settings {}", header.mount, header.settings)?;
     writeln!(out, "contract  {}", header.contract)?;
-    writeln!(out, "recorded  since {} ms after 1970; times are from there", header.started_ms)?;
+    writeln!(out, "recorded  since {}; times are from there", utc(header.started_ms))?;
     if !header.redacted.is_empty() {
         writeln!(out, "redacted  {}", header.redacted.join(", "))?;
     }
@@ -189,18 +186,18 @@ impl Replay {
         if self.json {
             let mut told = serde_json::to_value(replayed).map_err(Failure::other)?;
             told["identical"] = replayed.is_identical().into();
-            println!("{told}");
+            output::line(told);
         } else {
-            println!("replayed {batches} batches, {events} events: {outcome}");
+            output::line(format_args!("replayed {batches} batches, {events} events: {outcome}"));
             if self.diff {
-                replayed.differences.iter().for_each(|difference| println!("{difference}"));
+                replayed.differences.iter().all(output::line);
                 let more = replayed.differing - replayed.differences.len() as u64;
                 if more > 0 {
-                    println!("and {more} more");
+                    output::line(format_args!("and {more} more"));
                 }
             }
             for note in notes(replayed) {
-                println!("note: {note}");
+                output::line(format_args!("note: {note}"));
             }
         }
         match replayed.is_identical() {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, output};
 use crate::auth;
 use crate::config::{Config, Environment};
 
@@ -42,7 +42,7 @@ impl Token {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::other)?.as_secs();
         let claims = claims(&self, now_s);
         let config = self.config.load(environment)?;
-        println!("{}", sign(&config, &self.key, &claims)?);
+        output::line(sign(&config, &self.key, &claims)?);
         Ok(())
     }
 }

@@ -1,14 +1,17 @@
 //! The command line: configuration errors, keys and tokens. Results on stdout, errors on stderr; exit code 2 for what the
 //! caller got wrong, 1 for what failed.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::admin::Admin;
 use crate::support::broker::{SECRET, Setup};
 use crate::support::client::Client;
+use crate::support::nobody;
 
 /// Runs the program without any environment but this.
 fn hotbay(args: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -169,7 +172,7 @@ async fn a_key_is_made_listed_and_revoked() {
     let revoked = broker.publish(&key, "room:1", &notice).await.status;
     let again = words(&broker.command(&["key", "revoke", "--name", "shop"]).output().expect("an end"));
 
-    assert!(list.lines().any(|line| line.starts_with("default\tshop\t")), "{list}");
+    assert!(list.lines().any(|line| line.starts_with("default\tshop\tcreated 2")), "{list}");
     assert!(list.lines().any(|line| line.starts_with("acme\tshop\t")), "{list}");
     assert!(!list.contains(&key) && !list.contains(other.trim()), "the list shows keys: {list}");
     assert_eq!((works, revoked), (200, 401));
@@ -246,6 +249,43 @@ fn the_command_line_explains_itself() {
         assert!(out.contains(subcommand), "{subcommand} is not explained: {out}");
     }
     assert!(!out.contains("compile-worker"), "not for people: {out}");
+}
+
+/// Law: whoever stops reading what a command prints, as `head` does, makes it neither fail nor complain; and a broker goes on.
+#[tokio::test]
+async fn output_that_nobody_reads_is_no_failure() {
+    let mut broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let mut ended = Vec::new();
+    for command in
+        [&["check-config"][..], &["token", "--user", "ann"], &["key", "list"], &["key", "create", "--name", "k"]]
+    {
+        ended.push((command, broker.command(command).stdout(nobody()).output().expect("an end")));
+    }
+    for command in [&["tenant", "usage"][..], &["plugin", "status", "--json"], &["audit"], &["plugin", "list"]] {
+        ended.push((command, operator.command(command).stdout(nobody()).output().expect("an end")));
+    }
+    for (command, output) in ended {
+        assert_eq!(words(&output), (Some(0), String::new(), String::new()), "{command:?}");
+    }
+    let failed = operator.command(&["plugin", "show", "nothing@1.0.0"]).stdout(nobody()).stderr(nobody()).status();
+    assert_eq!(failed.expect("an end").code(), Some(1), "a failure is one, also where nobody reads of it");
+    // A full disk is one, too.
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+    let output = operator.command(&["tenant", "usage"]).stdout(full).output().expect("an end");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the output cannot be written"), "{output:?}");
+
+    broker.terminate().await;
+    let mut serve = broker.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = serve.stdout(nobody()).stderr(Stdio::piped()).spawn().expect("a broker");
+    let mut log = BufReader::new(serve.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("plugin loaded")), "it starts");
+    let process = rustix::process::Pid::from_child(&serve);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it runs");
+    // It serves, and so it has printed where, before it looks for signals.
+    assert!(log.any(|line| line.contains("draining")), "it goes on until it is told to stop");
+    assert_eq!(serve.wait().expect("an end").code(), Some(0));
 }
 
 /// Law: a data folder is one broker's. Two would take channels from each other, and members would miss what comes in at the other.

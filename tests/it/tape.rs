@@ -18,7 +18,7 @@ use hotbay::registry::scratch::Scratch;
 use tempfile::TempDir;
 
 use crate::support::broker::{Broker, Setup};
-use crate::support::{component, rebuilt};
+use crate::support::{component, nobody, rebuilt};
 
 /// Plugins, loaded in this process.
 struct Stage {
@@ -366,6 +366,11 @@ async fn another_version_is_told_apart_with_the_event_at_fault() {
     assert_eq!(code, Some(1), "{words}");
     assert!(words.starts_with("replayed 5 batches, 7 events: 4 differences\n"), "{words}");
     assert!(told.iter().all(|told| words.contains(told)), "{words}");
+    let mut unread = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+    let unread = unread.args(["tape", "replay", "--diff", "--plugin"]).arg(component("relay")).arg(stage.tape());
+    let unread = unread.env_clear().stdout(nobody()).output().expect("an end");
+    assert_eq!(unread.status.code(), Some(1), "as for those who read it");
+    assert_eq!(String::from_utf8_lossy(&unread.stderr), "the plugin does not do what was recorded\n");
     let (code, words) = replay_by_command(&stage.tape(), &component("relay"), &["--json"]);
     let json: serde_json::Value = serde_json::from_str(words.lines().next().expect("a line")).expect("JSON");
     assert_eq!((code, &json["identical"], &json["differing"]), (Some(1), &false.into(), &4.into()));

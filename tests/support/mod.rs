@@ -39,6 +39,13 @@ pub fn rebuilt(name: &str, mark: &str, folder: &Path) -> PathBuf {
     path
 }
 
+/// The end of a pipe that nobody reads, for what a command prints.
+pub fn nobody() -> std::process::Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
 /// The seed of a random test: `HOTBAY_TEST_SEED`, else fresh. It is printed, so that a failure can be run again.
 pub fn seed() -> u64 {
     let seed = std::env::vars().find(|(name, _)| name == "HOTBAY_TEST_SEED").and_then(|(_, seed)| seed.parse().ok());

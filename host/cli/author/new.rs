@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::templates::{File, Language, files};
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -35,10 +35,10 @@ impl New {
         let files = files(&self.name, self.lang).map_err(Failure::other)?;
         write(&folder, &files).map_err(Failure::other)?;
         let (language, setup, folder) = (self.lang.as_str(), self.lang.setup(), folder.display());
-        println!(
+        output::line(format_args!(
             "{folder}: a plugin in {language}. Next:\n\n  cd {folder}\n  {setup}\n  hotbay plugin test\n  hotbay plugin dev\n"
-        );
-        println!("README.md says how to run it.");
+        ));
+        output::line("README.md says how to run it.");
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::project::Project;
 use super::scenario;
 use super::seen::indented;
 use super::stage::{Failed, play, same};
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::limits::{MountLimits, NodeLimits};
 use crate::plugin::{Plugin, Runtime};
 use crate::telemetry::start_plugin_logging;
@@ -52,10 +52,10 @@ impl Test {
         let mut failed = 0;
         for file in &files {
             match runtime.block_on(play_file(file, &plugin, &limits)) {
-                Ok(line) => println!("ok      {line}"),
+                Ok(line) => drop(output::line(format_args!("ok      {line}"))),
                 Err(words) => {
                     failed += 1;
-                    println!("FAILED  {words}");
+                    output::line(format_args!("FAILED  {words}"));
                 }
             }
         }

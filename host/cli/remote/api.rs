@@ -9,7 +9,7 @@ use serde_json::Value;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::config::Environment;
 use crate::limits::CATALOG_ROWS_MAX;
 
@@ -60,7 +60,7 @@ impl Api {
         }
         let here = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
         if scheme == "http" && !here {
-            eprintln!("warning: {base} is not https: whoever is on the way can read the API key");
+            output::aside(format_args!("warning: {base} is not https: whoever is on the way can read the API key"));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)

@@ -6,9 +6,15 @@ use clap::Args;
 use serde_json::json;
 
 use super::api::{Api, segment};
-use crate::cli::Failure;
-use crate::cli::remote::show::{items, number, text};
+use crate::cli::remote::show::{items, number, text, utc};
+use crate::cli::{Failure, output};
 use crate::config::Environment;
+
+/// A key of a list: columns that programs can take apart, too.
+pub(in crate::cli) fn listed(tenant: &str, name: &str, created_ms: u64, operator: bool) -> String {
+    let operator = if operator { "\toperator" } else { "" };
+    format!("{tenant}\t{name}\tcreated {}{operator}", utc(created_ms))
+}
 
 /// A broker to ask, instead of the data folder.
 #[derive(Debug, Args)]
@@ -41,19 +47,14 @@ impl Elsewhere {
     ) -> Result<(), Failure> {
         let body = json!({ "tenant": tenant, "name": name, "operator": operator });
         let made = self.api(environment)?.post("/keys", &body)?;
-        println!("{}", text(&made, "secret"));
+        output::line(text(&made, "secret"));
         Ok(())
     }
 
     pub(in crate::cli) fn list(&self, environment: &Environment) -> Result<(), Failure> {
         for key in items(&self.api(environment)?.list("/keys", &[], u32::MAX)?) {
-            let operator = if key["operator"] == true { "\toperator" } else { "" };
-            println!(
-                "{}\t{}\tcreated_ms {}{operator}",
-                text(key, "tenant"),
-                text(key, "name"),
-                number(key, "created_ms")
-            );
+            let (tenant, name) = (text(key, "tenant"), text(key, "name"));
+            output::line(listed(&tenant, &name, number(key, "created_ms"), key["operator"] == true));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::api::Api;
-use super::Failure;
+use super::{Failure, output};
 use crate::config::Environment;
 
 /// Flags of every subcommand that asks a broker. The key comes by $HOTBAY_ADMIN_KEY or a file, never by a flag: other users see those.
@@ -45,7 +45,11 @@ impl Remote {
 
     /// Prints an answer: as it is, or in words.
     fn print(&self, answer: &Value, words: impl FnOnce() -> String) {
-        if self.json { println!("{answer:#}") } else { println!("{}", words().trim_end()) }
+        if self.json {
+            output::line(format_args!("{answer:#}"));
+        } else {
+            output::line(words().trim_end());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `hotbay plugin push`: uploads a version, and follows its vetting.
 
-use std::io::{Cursor, IsTerminal as _, Read, Write as _};
+use std::io::{Cursor, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,9 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::decide::{deploy_hint, name_of};
 use super::vetting::follow;
 use super::{Remote, Whose};
-use crate::cli::Failure;
 use crate::cli::author::project::Project;
 use crate::cli::remote::show::{bytes, text};
+use crate::cli::{Failure, output};
 use crate::config::Environment;
 use crate::plugin::compile::Digest;
 use crate::registry::manifest::{FILE_NAME, Manifest, with_digest};
@@ -84,7 +84,7 @@ impl Push {
         let place = whose.version(&text(version, "digest"));
         let tell = |line: &str| {
             if !remote.json {
-                println!("{line}");
+                output::line(line);
             }
         };
         tell(&format!("{name} is uploaded ({})", text(version, "digest")));
@@ -200,7 +200,7 @@ impl Upload {
     /// Leaves no half line behind.
     fn end(&mut self) {
         if self.told.take().is_some() {
-            eprint!("\r\u{1b}[K");
+            output::progress("\r\u{1b}[K");
         }
     }
 }
@@ -214,9 +214,8 @@ impl Read for Upload {
             && percent > *told
         {
             *told = percent;
-            eprint!("\r\u{1b}[Kuploading {} of {} ({percent} %)", bytes(self.sent), bytes(self.total));
-            // Progress that nobody sees is no failure.
-            std::io::stderr().flush().ok();
+            let (sent, total) = (bytes(self.sent), bytes(self.total));
+            output::progress(format_args!("\r\u{1b}[Kuploading {sent} of {total} ({percent} %)"));
         }
         Ok(read)
     }

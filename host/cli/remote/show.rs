@@ -85,7 +85,7 @@ pub(super) fn ago(at_ms: u64) -> String {
 
 /// A time as people and programs read it, in UTC: `2026-03-01 12:00:05Z`. Days to dates as in H. Hinnant, "chrono-Compatible Low-Level
 /// Date Algorithms".
-pub(super) fn utc(at_ms: u64) -> String {
+pub(in crate::cli) fn utc(at_ms: u64) -> String {
     let seconds = at_ms / 1_000;
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468; // From 1 March of the year 0.

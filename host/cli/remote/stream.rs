@@ -1,12 +1,12 @@
 //! Reads answers that go on: server-sent events, each with its name, if it has one, and its data as JSON.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 
 use serde_json::Value;
 use ureq::Body;
 use ureq::http::Response;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 
 /// Prints what `words` makes of each event, a line each, until there are no more, or nobody reads it.
 ///
@@ -20,8 +20,7 @@ pub(super) fn print(response: Response<Body>, words: impl Fn(&str, &Value) -> St
             name.clone_into(&mut event);
         } else if let Some(data) = line.strip_prefix("data: ") {
             let data: Value = serde_json::from_str(data).unwrap_or_default();
-            // Whoever reads this may have gone, as `head` does.
-            if writeln!(std::io::stdout(), "{}", words(&std::mem::take(&mut event), &data)).is_err() {
+            if !output::line(words(&std::mem::take(&mut event), &data)) {
                 return Ok(());
             }
         }

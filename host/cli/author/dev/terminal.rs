@@ -1,12 +1,12 @@
 //! What is shown while a plugin is worked on: news, what plugins log, and the wire, the latter at a rate that somebody can read.
 
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::cli::output;
 use crate::cli::remote::show::{Look, paint, plain};
 use crate::telemetry::PluginLine;
 
@@ -76,8 +76,7 @@ pub(super) async fn follow(mut lines: Receiver<Arc<PluginLine>>) {
 
 /// Shows a line, or several.
 pub(super) fn say(look: Look, line: &str) {
-    // Whoever closed the pipe has seen enough.
-    drop(writeln!(std::io::stdout(), "{}", paint(look, &plain(line))));
+    output::line(paint(look, &plain(line)));
 }
 
 #[cfg(test)]
