@@ -4,7 +4,7 @@
 use clap::{Args, Subcommand};
 
 use super::remote::key as remote;
-use super::{ConfigArgs, Failure, output};
+use super::{ConfigArgs, Failure, made_anew, output};
 use crate::config::Environment;
 use crate::limits::CATALOG_ROWS_MAX;
 use crate::protocol::name::check_part;
@@ -95,8 +95,13 @@ impl Key {
 }
 
 async fn open(config: ConfigArgs, environment: &Environment) -> Result<SqliteStore, Failure> {
-    let config = config.load(environment)?;
-    SqliteStore::open(&config.data_dir.join("hotbay.db")).await.map_err(Failure::other)
+    let path = config.load(environment)?.data_dir.join("hotbay.db");
+    let is_new = !path.exists();
+    let store = SqliteStore::open(&path).await.map_err(Failure::other)?;
+    if is_new {
+        made_anew("data", &path, "key");
+    }
+    Ok(store)
 }
 
 impl Create {

@@ -18,7 +18,7 @@ mod token;
 mod vet_worker;
 mod welcome;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -93,18 +93,36 @@ impl Cli {
 struct Failure {
     message: String,
     code: u8,
+    /// A broker says that there is no such thing.
+    is_missing: bool,
 }
 
 impl Failure {
     /// The arguments or the configuration are wrong.
     fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: EXIT_USAGE }
+        Self { message: message.into(), code: EXIT_USAGE, is_missing: false }
+    }
+
+    /// The same, with what else there is to say.
+    fn and(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
     }
 
     /// Something else failed.
     fn other(cause: impl std::fmt::Display) -> Self {
-        Self { message: cause.to_string(), code: 1 }
+        Self { message: cause.to_string(), code: 1, is_missing: false }
     }
+}
+
+/// Says that something was made that a broker may not know, which has its data elsewhere.
+fn made_anew(what: &str, path: &Path, of_it: &str) {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    output::aside(format_args!(
+        "note: there was no {what} yet, so it was made: {}; a broker that has its data elsewhere does not know this {of_it}: name its \
+         configuration with --config, or its folder with --data-dir",
+        path.display()
+    ));
 }
 
 /// Flags of every subcommand that reads the configuration. They go before environment variables, these before the file.

@@ -1,6 +1,7 @@
 //! `hotbay serve`: runs the broker until SIGTERM or SIGINT.
 
 use std::io;
+use std::path::Path;
 
 use clap::Args;
 use tokio::runtime::{Builder, Runtime};
@@ -9,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::welcome::Welcome;
 use super::{ConfigArgs, Failure, output};
 use crate::broker::Broker;
-use crate::config::Environment;
+use crate::config::{Environment, FILE_DEFAULT};
 use crate::{store, telemetry};
 
 /// Runs the broker
@@ -21,8 +22,10 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let data_dir = self.config.data_dir.clone();
         let config = self.config.load(environment)?;
-        let welcome = config.development.then(|| Welcome::new(&config)).transpose()?;
+        let flags = flags(&config.file, data_dir.as_deref());
+        let welcome = config.development.then(|| Welcome::new(&config, flags)).transpose()?;
         telemetry::start_logging(&config.log).map_err(Failure::usage)?;
         let metrics = telemetry::start_metrics().map_err(Failure::other)?;
         store::describe_metrics();
@@ -49,6 +52,18 @@ impl Serve {
             }
         })
     }
+}
+
+/// What another subcommand has to be told to mean this broker: nothing, if it finds that out by itself.
+fn flags(config: &Path, data_dir: Option<&str>) -> String {
+    let quoted = |text: &str| {
+        let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+        if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    let config =
+        (config != Path::new(FILE_DEFAULT)).then(|| format!(" --config {}", quoted(&config.display().to_string())));
+    let data_dir = data_dir.map(|folder| format!(" --data-dir {}", quoted(folder)));
+    config.into_iter().chain(data_dir).collect()
 }
 
 /// The threads that do the work: one for each core the process may use.

@@ -5,10 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{ConfigArgs, Failure, output};
+use super::{ConfigArgs, Failure, made_anew, output};
 use crate::auth;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, KeyMaterial};
 
+/// The key that signs if nothing else is said.
+pub(super) const KEY_DEFAULT: &str = "default";
 /// Longest life of a token, in seconds (a year).
 const TTL_S_MAX: u64 = 365 * 24 * 60 * 60;
 
@@ -33,7 +35,7 @@ pub(super) struct Token {
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     ttl: u64,
     /// The key that signs it; its algorithm must be HS256, HS384 or HS512
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = KEY_DEFAULT)]
     key: String,
 }
 
@@ -42,7 +44,16 @@ impl Token {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::other)?.as_secs();
         let claims = claims(&self, now_s);
         let config = self.config.load(environment)?;
-        output::line(sign(&config, &self.key, &claims)?);
+        let secret = config.keys.get(&self.key).and_then(|key| match &key.material {
+            KeyMaterial::Development(path) => Some(path.as_path()),
+            _ => None,
+        });
+        let new = secret.filter(|path| !path.exists());
+        let token = sign(&config, &self.key, &claims)?;
+        if let Some(path) = new {
+            made_anew("secret", path, "token");
+        }
+        output::line(token);
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Welcome {
     /// Where the example client could chat.
     chat: Option<String>,
     token: Option<String>,
+    /// What the command line needs to sign another one.
+    flags: String,
 }
 
 /// What the example client speaks to.
@@ -23,7 +25,7 @@ const CHAT_PLUGIN: &str = "community-chat";
 
 impl Welcome {
     /// Signs a token with the first key that has a secret.
-    pub(super) fn new(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn new(config: &Config, mut flags: String) -> Result<Self, Failure> {
         let keys = config.mounts.iter().flat_map(|mount| &mount.auth.keys);
         let symmetric = |name: &&String| config.keys.get(*name).is_some_and(|key| key.algorithm.symmetric());
         let token = match keys.into_iter().find(symmetric) {
@@ -31,6 +33,9 @@ impl Welcome {
                 let mut claims = Map::new();
                 claims.insert("sub".to_owned(), USER.into());
                 claims.insert("exp".to_owned(), (wall_ms() / 1_000 + TTL_S).into());
+                if key != token::KEY_DEFAULT {
+                    flags.extend([" --key ", key]);
+                }
                 Some(token::sign(config, key, &claims)?)
             }
             None => None,
@@ -40,7 +45,7 @@ impl Welcome {
         };
         let chat = config.mounts.iter().find(|mount| mount.plugin == CHAT_PLUGIN);
         let chat = chat.and_then(|mount| mount.paths.iter().next()).map(ToString::to_string);
-        Ok(Self { paths: config.mounts.iter().flat_map(paths).collect(), chat, token })
+        Ok(Self { paths: config.mounts.iter().flat_map(paths).collect(), chat, token, flags })
     }
 
     /// The greeting; `base` is the broker's HTTP address.
@@ -50,7 +55,7 @@ impl Welcome {
         lines.extend(self.paths.iter().map(|path| format!("  socket   {ws}{path}")));
         if let Some(token) = &self.token {
             lines.push(format!("  token    {token}"));
-            lines.push("  (user \"dev\", for a day; `hotbay token --user NAME` makes others)".to_owned());
+            lines.push(format!("  (user \"dev\", for a day; `hotbay token{} --user NAME` makes others)", self.flags));
             if let Some(path) = &self.chat {
                 lines
                     .push(format!("  try it   cargo run --release --example chat -- --url {ws}{path} --token {token}"));

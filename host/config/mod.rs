@@ -24,7 +24,7 @@ pub use admin::AdminConfig;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use mount::{ErrorForm, Heartbeat, HttpMethod, HttpRoute, Mount, OnExcess, RefusalStyle, RequiredQuery, RouteAuth};
 pub use secrets::{KeyConfig, KeyMaterial, SecretFileError};
-pub use source::{Environment, Overrides};
+pub use source::{Environment, FILE_DEFAULT, Overrides};
 
 use crate::datasource::DatasourceConfig;
 use crate::limits::NodeLimits;

@@ -20,7 +20,7 @@ const FILE_VARIABLE: &str = "HOTBAY_CONFIG";
 /// Other variables that are no keys: whom subcommands ask that ask a broker, and as whom.
 const CLIENT_VARIABLES: [&str; 2] = ["HOTBAY_BROKER", "HOTBAY_ADMIN_KEY"];
 /// Where the file is looked for if nothing names it.
-const FILE_DEFAULT: &str = "hotbay.toml";
+pub const FILE_DEFAULT: &str = "hotbay.toml";
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::admin::Admin;
 use crate::support::broker::{SECRET, Setup};
 use crate::support::client::Client;
-use crate::support::nobody;
+use crate::support::{component, nobody};
 
 /// Runs the program without any environment but this.
 fn hotbay(args: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -186,6 +186,72 @@ async fn a_key_is_made_listed_and_revoked() {
         let holds = bytes.windows(key.len()).any(|window| window == key.as_bytes());
         assert!(!holds, "{} holds the key itself", file.path().display());
     }
+}
+
+/// Goal: whoever makes a key or a token for another folder than the broker's learns of it at once, and again when the broker refuses it.
+#[tokio::test]
+async fn a_key_of_another_folder_is_told_apart() {
+    let broker = Setup::fixture("").start();
+    let (_folder, file) = configuration(&format!("development = true\n{GOOD}"));
+    let elsewhere = TempDir::new().expect("a folder");
+    let data = elsewhere.path().join("data");
+    let flags = ["--config", &file, "--data-dir", &data.display().to_string()].map(str::to_owned);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+
+    let made = words(&hotbay(&[&["key", "create", "--operator", "--name", "me"][..], &flags].concat(), &[]));
+    assert_eq!(made.0, Some(0), "{made:?}");
+    assert!(made.2.contains(&data.join("hotbay.db").display().to_string()), "{made:?}");
+    assert!(made.2.contains("does not know this key: name its configuration with --config"), "{made:?}");
+    let another = words(&hotbay(&[&["key", "create", "--name", "other"][..], &flags].concat(), &[]));
+    assert_eq!((another.0, another.2.as_str()), (Some(0), ""), "it is known by now");
+    for told in [data.join("jwt-secret").display().to_string(), String::new()] {
+        let signed = words(&hotbay(&[&["token", "--user", "ann"][..], &flags].concat(), &[]));
+        assert_eq!((signed.0, signed.2.is_empty()), (Some(0), told.is_empty()), "{signed:?}");
+        assert!(signed.2.contains(&told), "{signed:?}");
+    }
+
+    let refused = Admin::with(&broker, Some(made.1.trim())).cli(&["plugin", "list"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("not known") && refused.err.contains("--data-dir"), "{refused:?}");
+    let nobody_there = hotbay(&["plugin", "list", "--broker", "http://127.0.0.1:1"], &[("HOTBAY_ADMIN_KEY", "hb_x")]);
+    let (code, _, err) = words(&nobody_there);
+    assert!(code == Some(1) && err.contains("http://127.0.0.1:1 cannot be reached: nothing listens there; "), "{err}");
+}
+
+/// Goal: what the greeting says makes another token does, as it stands there.
+#[tokio::test]
+async fn the_greeting_says_how_to_make_a_token_for_this_broker() {
+    let (folder, file) = configuration(&format!("development = true\n{}", GOOD.replace("key.default", "key.own")));
+    let echo = component("echo").display().to_string();
+    let text = std::fs::read_to_string(&file).expect("a file").replace("echo.wasm", &echo);
+    let text = text
+        .replace("plugin = \"echo\"\n", "plugin = \"echo\"\nauth = { keys = [\"own\"], tokens = [\"query:token\"] }\n");
+    std::fs::write(&file, text).expect("a file");
+    let data = folder.path().join("my data").display().to_string();
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_hotbay"));
+    let mut serve = serve
+        .args(["serve", "--config", &file, "--data-dir", &data, "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a broker");
+    let mut lines = BufReader::new(serve.stdout.take().expect("stdout")).lines().map_while(Result::ok);
+    let first = lines.next().expect("where it listens");
+    let hint = lines.find(|line| line.contains("`hotbay token")).expect("a hint");
+    let flags = hint.split('`').nth(1).expect("a command").replace("hotbay token", "").replace("NAME", "ann");
+
+    let script = format!("{} token{flags}", env!("CARGO_BIN_EXE_hotbay"));
+    let made = Command::new("sh").args(["-c", &script]).env_clear().output().expect("an end");
+
+    let (code, token, err) = words(&made);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{script}");
+    let address = first.split("http://").nth(1).expect("an address").trim().to_owned();
+    let mut ann = Client::connect(&format!("ws://{address}/ws?token={}", token.trim())).await;
+    ann.send_text("hello").await;
+    assert_eq!(ann.text().await, "hello");
+    serve.kill().expect("it runs");
+    serve.wait().expect("an end");
 }
 
 /// A name that is taken or malformed is refused.

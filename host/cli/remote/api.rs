@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use ureq::http::{Method, Request, Response, Uri};
+use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use crate::cli::{Failure, output};
@@ -170,6 +170,7 @@ impl Api {
                 format!("{base} does not answer in time ({error}); try again, or look at its log")
             }
             ureq::Error::HostNotFound => format!("{base}: there is no such host; {remedy}"),
+            ureq::Error::Io(error) => format!("{base} cannot be reached: {}; {remedy}", said(error)),
             error => format!("{base} cannot be reached: {error}; {remedy}"),
         })
     }
@@ -186,9 +187,33 @@ impl Api {
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
         let message = body["error"]["message"].as_str().or_else(|| body["error"].as_str());
         match message {
-            Some(message) => Failure::other(super::show::plain(message)),
+            Some(message) if status == StatusCode::UNAUTHORIZED => {
+                let base = &self.base;
+                Failure::other(format!(
+                    "{}: {base} knows the keys in its own data folder; for another one, name its configuration with --config, or its folder \
+                     with --data-dir",
+                    super::show::plain(message)
+                ))
+            }
+            Some(message) => {
+                Failure { is_missing: status == StatusCode::NOT_FOUND, ..Failure::other(super::show::plain(message)) }
+            }
             None => Failure::other(format!("{} answered {status}; is it a broker with an admin API?", self.base)),
         }
+    }
+}
+
+/// What the operating system says, in words.
+fn said(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no way leads there".to_owned(),
+        _ => error.to_string(),
     }
 }
 
