@@ -117,7 +117,8 @@ async fn a_revoked_version_runs_no_more() {
     assert_eq!((&ended["state"], &ended["reason"]), (&json!("rolled_back"), &json!("fixture 2.0.0 was revoked")));
     assert!(count(&mut client).await > 0);
     let again = operator.cli(&["plugin", "deploy", "fixture@2.0.0", "--mount", "fixture"]);
-    assert!(again.code == Some(1) && again.err.contains("only approved versions run"), "{again:?}");
+    assert!(again.code == Some(1) && again.err.contains("is revoked; only approved versions run (leaks)"), "{again:?}");
+    assert!(again.err.contains("raise `version` in plugin.toml"), "{again:?}");
     let show = operator.cli(&["plugin", "show", "fixture@2.0.0"]).words();
     for part in ["revoked", "leaks", "approved", "✓ imports", "rolled_back"] {
         assert!(show.contains(part), "{part:?}: {show}");
@@ -149,7 +150,26 @@ async fn a_tenants_version_is_for_its_own_channels() {
     let acme = Admin::tenant(&broker, "acme");
     let own = ["--tenant", "acme"];
     let pushed = acme.push(&second, "fixture", "2.0.0", &["--wait", "--tenant", "acme"]).words();
-    assert!(pushed.contains("waits for approval: `hotbay plugin approve fixture@2.0.0 --tenant acme`"), "{pushed}");
+    let hint = "waits for an operator's approval: `hotbay plugin approve fixture@2.0.0 --tenant acme`";
+    assert!(pushed.contains(hint), "{pushed}");
+    // Only operators learn whose it is.
+    let globex = Admin::tenant(&broker, "globex");
+    for (command, words) in [("show", "; the tenant acme has one: --tenant acme"), ("approve", "--tenant acme")] {
+        let missed = operator.cli(&["plugin", command, "fixture@2.0.0"]);
+        assert!(missed.code == Some(1) && missed.err.contains(words), "{missed:?}");
+        let missed = globex.cli(&["plugin", command, "fixture@2.0.0", "--tenant", "globex"]);
+        assert!(missed.code == Some(1) && !missed.err.contains("acme"), "{missed:?}");
+        assert!(!globex.cli(&["plugin", command, "fixture@2.0.0"]).err.contains("acme"));
+    }
+    let deploy = ["plugin", "deploy", "fixture@2.0.0", "--mount", "fixture"];
+    let missed = operator.cli(&deploy);
+    assert!(missed.err.contains("the tenant acme has one: --owner acme --tenant acme"), "{missed:?}");
+    let early = operator.cli(&[&deploy[..], &["--owner", "acme", "--tenant", "acme"]].concat());
+    assert!(early.code == Some(1) && early.err.contains(hint), "{early:?}");
+    let shown = acme.cli(&[&["plugin", "show", "fixture@2.0.0"][..], &own].concat()).words();
+    assert!(shown.contains(hint), "{shown}");
+    let none = acme.cli(&[&["plugin", "status"][..], &own].concat()).words();
+    assert!(none.contains("nothing is in force there; --past shows what was"), "{none}");
     let approve = [&["plugin", "approve", "fixture@2.0.0"][..], &own].concat();
     let itself = acme.cli(&approve);
     assert!(itself.code == Some(1) && itself.err.contains("acme/own is not an operator's"), "{itself:?}");

@@ -288,8 +288,9 @@ async fn what_plugins_log_is_followed() {
     found.sort_unstable();
     let json: Value = serde_json::from_str(&found[0].1).expect("JSON");
     assert_eq!((found[0].0, found[1].0), ("all", "own"), "{found:?}");
+    assert_eq!(json["plugin"], "fixture");
     assert_eq!((&json["channel"], &json["level"]), (&json!("default/fixture:a"), &json!("info")));
-    assert!(found[1].1.contains("info  default/fixture:a") && found[1].1.contains("line 0"), "{found:?}");
+    assert!(found[1].1.contains("info  fixture default/fixture:a") && found[1].1.contains("line 0"), "{found:?}");
     // Ends the ones that see nothing, too: a broker that stops lets nobody wait.
     let mut broker = broker;
     assert_eq!(broker.terminate().await, Some(0));

@@ -78,7 +78,7 @@ async fn a_trusted_signature_is_an_approval_where_the_policy_says_so() {
     assert!(shown.contains(&format!("signed with {id}")) && shown.contains("by signature"), "{shown}");
     operator.cli(&["tenant", "set", "acme", "--policy", "review"]).words();
     let reviewed = push("2.0.1", &[]).words();
-    assert!(reviewed.contains("✓ signature") && reviewed.contains("waits for approval"), "{reviewed}");
+    assert!(reviewed.contains("✓ signature") && reviewed.contains("waits for an operator's approval"), "{reviewed}");
     operator.cli(&["tenant", "set", "acme", "--policy", "closed"]).words();
     let closed = push("2.0.2", &[]);
     assert!(closed.code == Some(1) && closed.err.contains("its policy is closed"), "{closed:?}");

@@ -36,17 +36,18 @@ impl Audit {
         remote.print(&answer, || {
             table(["WHEN", "WHO", "WHAT", "TO", "TENANT", "WHY"], &answer, "nothing of that happened", |row| {
                 let when = utc(number(row, "at_ms"));
-                [
-                    when,
-                    text(row, "actor"),
-                    text(row, "action"),
-                    subject_of(row),
-                    text(row, "tenant"),
-                    text(row, "reason"),
-                ]
+                [when, text(row, "actor"), text(row, "action"), subject_of(row), text(row, "tenant"), why(row)]
             })
         });
         Ok(())
+    }
+}
+
+/// Why; of a canary that grew by itself, how far.
+fn why(row: &Value) -> String {
+    match row["detail"]["strategy"]["percent"].as_f64() {
+        Some(percent) if row["action"] == "deployment.grown" => format!("to {percent} % of the channels"),
+        _ => text(row, "reason"),
     }
 }
 
@@ -58,5 +59,19 @@ fn subject_of(row: &Value) -> String {
     match row["detail"]["version"].as_str() {
         Some(_) => format!("{subject} {}", text(&row["detail"], "version")),
         None => subject,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_canary_that_grew_says_how_far() {
+        let row = |action: &str, reason: Option<&str>| json!({ "action": action, "reason": reason, "detail": { "strategy": { "kind": "canary", "percent": 25.0 } } });
+        assert_eq!(why(&row("deployment.grown", None)), "to 25 % of the channels");
+        assert_eq!(why(&row("deployment.created", Some("noon"))), "noon");
     }
 }

@@ -97,7 +97,7 @@ pub(in crate::cli) struct Reset {
     which: Which,
     #[command(flatten)]
     remote: Remote,
-    /// The channel's name once more
+    /// The channel's name once more, without the tenant, such as room:1
     #[arg(long, value_name = "NAME")]
     confirm: String,
     /// Why, for the audit log

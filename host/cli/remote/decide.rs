@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::vetting::steps;
 use super::{Length, Remote, Whose};
 use crate::cli::Failure;
 use crate::cli::remote::deploy::deployments;
-use crate::cli::remote::show::{ago, bytes, fields, number, short, table, text, utc};
+use crate::cli::remote::show::{ago, bytes, fields, items, number, plain, short, table, text, utc};
 use crate::config::Environment;
+use crate::limits::CATALOG_ROWS_MAX;
 
 /// Lists versions of plugins, the latest upload first
 #[derive(Debug, Args)]
@@ -71,6 +73,28 @@ struct Which {
     whose: Whose,
 }
 
+impl Which {
+    fn missing(&self, api: &Api, failure: Failure) -> Failure {
+        if self.whose.tenant.is_some() {
+            return failure;
+        }
+        missing(api, failure, &self.version, |tenant| format!("--tenant {tenant}"))
+    }
+}
+
+/// Says which tenant has a version that the platform does not have. Only operators may know: nobody else is answered.
+pub(super) fn missing(api: &Api, failure: Failure, version: &str, flags: impl Fn(&str) -> String) -> Failure {
+    let Some((name, _)) = version.split_once('@').filter(|_| failure.is_missing && failure.message.contains("version"))
+    else {
+        return failure;
+    };
+    let query = [("all_tenants", Some("true".to_owned())), ("name", Some(name.to_owned()))];
+    let Ok(known) = api.list("/plugins", &query, CATALOG_ROWS_MAX) else { return failure };
+    let tenants = items(&known).iter().filter(|row| name_of(row) == version).filter_map(|row| row["tenant"].as_str());
+    let tenants: Vec<String> = tenants.map(|tenant| format!("{tenant} has one: {}", flags(&plain(tenant)))).collect();
+    if tenants.is_empty() { failure } else { failure.and(&format!("; the tenant {}", tenants.join(", "))) }
+}
+
 /// Shows a version: its manifest, what its vetting found, who approved it, where it runs
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {
@@ -83,14 +107,16 @@ pub(in crate::cli) struct Show {
 impl Show {
     pub(in crate::cli) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let Self { remote, which } = self;
-        let answer = remote.api(environment)?.get(&which.whose.version(&which.version), &[])?;
-        remote.print(&answer, || detail(&answer));
+        let api = remote.api(environment)?;
+        let answer = api.get(&which.whose.version(&which.version), &[]);
+        let answer = answer.map_err(|failure| which.missing(&api, failure))?;
+        remote.print(&answer, || detail(&answer, &which.whose));
         Ok(())
     }
 }
 
 /// A version with all that is known of it, in words.
-fn detail(answer: &Value) -> String {
+fn detail(answer: &Value, whose: &Whose) -> String {
     let list = |key: &str| {
         let words = answer[key].as_array().into_iter().flatten();
         words.map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
@@ -116,10 +142,13 @@ fn detail(answer: &Value) -> String {
         writeln!(out, "approved  {at} by {by}{signed}{reason}").ok();
     }
     out.push_str(&steps(&answer["vetting"]));
+    if answer["status"] == "vetted" {
+        writeln!(out, "{}", approve_hint(answer, whose)).ok();
+    }
     let rows = json!({ "items": answer["deployments"] });
     if answer["deployments"].as_array().is_some_and(|rows| !rows.is_empty()) {
         out.push('\n');
-        out.push_str(&deployments(&rows));
+        out.push_str(&deployments(&rows, ""));
     }
     out
 }
@@ -143,7 +172,9 @@ impl Decision {
     ) -> Result<(), Failure> {
         let Self { remote, which } = self;
         let path = format!("{}/{verb}", which.whose.version(&which.version));
-        let answer = remote.api(environment)?.post(&path, &json!({ "reason": reason }))?;
+        let api = remote.api(environment)?;
+        let answer = api.post(&path, &json!({ "reason": reason }));
+        let answer = answer.map_err(|failure| which.missing(&api, failure))?;
         remote.print(&answer, || {
             format!("{} is {}{}", name_of(&answer), text(&answer, "status"), next(&answer, &which.whose))
         });
@@ -167,6 +198,17 @@ impl Approve {
             format!("; {}", deploy_hint(version, whose))
         })
     }
+}
+
+/// The command that comes after a vetting; who may not say it learns who may.
+pub(super) fn approve_hint(version: &Value, whose: &Whose) -> String {
+    let by = if whose.tenant.is_some() { "an operator's " } else { "" };
+    format!(
+        "{} passed vetting and waits for {by}approval: `hotbay plugin approve {}{}`",
+        name_of(version),
+        name_of(version),
+        whose.flag()
+    )
 }
 
 /// The command that comes after an approval.

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{Length, Remote, api};
+use super::api::Api;
+use super::decide::{approve_hint, missing};
+use super::{Length, Remote, Whose, api};
 use crate::cli::Failure;
 use crate::cli::remote::show::{Look, ago, fields, items, number, paint, plain, short, table, text, utc};
 use crate::config::Environment;
@@ -114,7 +116,8 @@ impl Deploy {
             "version": version, "owner": owner, "tenant": tenant, "pattern": pattern, "strategy": strategy(&spread, &budget),
             "reason": reason,
         });
-        let answer = remote.api(environment)?.post(&path, &body)?;
+        let api = remote.api(environment)?;
+        let answer = api.post(&path, &body).map_err(|failure| undeployed(&api, failure, &version, owner))?;
         remote.print(&answer, || {
             let id = number(&answer, "id");
             format!(
@@ -124,6 +127,27 @@ impl Deploy {
             )
         });
         Ok(())
+    }
+}
+
+/// Why a version is not deployed, and what there is to do about it.
+fn undeployed(api: &Api, failure: Failure, version: &str, owner: Option<String>) -> Failure {
+    if failure.is_missing && owner.is_none() {
+        return missing(api, failure, version, |tenant| format!("--owner {tenant} --tenant {tenant}"));
+    }
+    // What is wrong with the mount, or with the strategy, is no version's fault.
+    if !failure.message.contains("only approved versions run") {
+        return failure;
+    }
+    let whose = Whose { tenant: owner };
+    let Ok(known) = api.get(&whose.version(version), &[]) else { return failure };
+    match known["status"].as_str() {
+        Some("vetted") => failure.and(&format!("; {}", approve_hint(&known, &whose))),
+        Some("revoked") => failure.and(&format!(
+            " ({}); what takes its place needs a version of its own: raise `version` in plugin.toml, and push again",
+            text(&known, "reason")
+        )),
+        _ => failure,
     }
 }
 
@@ -182,15 +206,20 @@ impl Status {
         let mount = mount.filter(|_| tenant.is_some());
         let query = [("mount", mount), ("state", (!past).then(|| "active".to_owned()))];
         let answer = api.list(&path, &query, length.limit)?;
-        remote.print(&answer, || deployments(&answer));
+        let empty = if past {
+            "nothing was deployed there yet; `hotbay plugin deploy` does"
+        } else {
+            "nothing is in force there; --past shows what was, and `hotbay plugin deploy` deploys"
+        };
+        remote.print(&answer, || deployments(&answer, empty));
         Ok(())
     }
 }
 
 /// A list of deployments as a table.
-pub(super) fn deployments(answer: &Value) -> String {
+pub(super) fn deployments(answer: &Value, empty: &str) -> String {
     let heading = ["ID", "MOUNT", "PLUGIN", "TO", "STATE", "CHANNELS", "EVENTS", "FAULTS", "SINCE"];
-    table(heading, answer, "nothing is deployed there; `hotbay plugin deploy` does", |row| {
+    table(heading, answer, empty, |row| {
         let counts = &row["counts"];
         let counted = |number: u64| if counts.is_null() { "-".to_owned() } else { number.to_string() };
         let faults = ["traps", "deadlines", "refusals", "swaps_failed", "shadow_differences"];

@@ -42,5 +42,6 @@ fn shown(line: &Value) -> String {
     let level = text(line, "level");
     let look = if matches!(level.as_str(), "error" | "warn") { Look::Red } else { Look::Faint };
     let when = paint(Look::Faint, &utc(number(line, "at_ms")));
-    format!("{when} {} {} {}", paint(look, &format!("{level:<5}")), text(line, "channel"), text(line, "message"))
+    let level = paint(look, &format!("{level:<5}"));
+    format!("{when} {level} {} {} {}", text(line, "plugin"), text(line, "channel"), text(line, "message"))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::decide::{deploy_hint, name_of};
+use super::decide::{approve_hint, deploy_hint, name_of};
 use super::vetting::follow;
 use super::{Remote, Whose};
 use crate::cli::author::project::Project;
@@ -106,9 +106,7 @@ impl Push {
 fn ending(version: &Value, whose: &Whose) -> String {
     let name = name_of(version);
     match version["status"].as_str().unwrap_or_default() {
-        "vetted" => {
-            format!("{name} passed vetting and waits for approval: `hotbay plugin approve {name}{}`", whose.flag())
-        }
+        "vetted" => approve_hint(version, whose),
         "approved" => format!("{name} may run: {}", deploy_hint(version, whose)),
         status => format!("{name} is {status}: {}", text(version, "reason")),
     }

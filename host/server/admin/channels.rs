@@ -314,9 +314,11 @@ pub(super) async fn reset(
 ) -> Result<StatusCode, Failure> {
     let name = named.channel()?;
     if asked.confirm != name.name() {
-        let wanted = json!({ "confirm": name.name() });
-        let message =
-            format!("this takes away all that the channel keeps; confirm it with its name: {wanted} (`--confirm`)");
+        let name = name.name();
+        let wanted = json!({ "confirm": name });
+        let message = format!(
+            "this takes away all that the channel keeps; confirm it with its name, without the tenant: {wanted}, or `--confirm {name}`"
+        );
         return Err(Failure::invalid(message));
     }
     site.registry.reset_channel(&caller.actor(reason(asked.reason)?), &name).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -44,13 +44,26 @@ struct Following {
 }
 
 impl Following {
+    /// By its name in the configuration.
+    fn plugin_of(&self, channel: &str) -> Option<&str> {
+        self.site.hub.directory.logic_of(channel).ok().map(|logic| logic.plugin.as_str())
+    }
+
     fn wants(&self, line: &PluginLine) -> bool {
         let Some((tenant, name)) = line.channel.split_once('/') else { return false };
-        let plugin = || self.site.hub.directory.logic_of(name).ok().map(|logic| logic.plugin.as_str());
+        let plugin = || self.plugin_of(name);
         self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
             && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
             && self.plugin.as_deref().is_none_or(|wanted| plugin() == Some(wanted))
     }
+}
+
+/// A line with the plugin that its channel runs: what it prints, such as a panic, does not say that.
+#[derive(Serialize)]
+struct Told<'a> {
+    plugin: Option<&'a str>,
+    #[serde(flatten)]
+    line: &'a PluginLine,
 }
 
 impl Follow for Following {
@@ -68,7 +81,8 @@ impl Follow for Following {
             match line {
                 Ok(line) if self.wants(&line) => {
                     // Texts and numbers always serialise, and have no line breaks then.
-                    let json = serde_json::to_string(&*line).unwrap_or_default();
+                    let plugin = line.channel.split_once('/').and_then(|(_, name)| self.plugin_of(name));
+                    let json = serde_json::to_string(&Told { plugin, line: &line }).unwrap_or_default();
                     return Some(format!("data: {json}\n\n"));
                 }
                 Ok(_) => {}
@@ -83,7 +97,7 @@ impl Follow for Following {
 
 /// Follows what plugins log from now on
 ///
-/// Server-sent events: each has `at_ms`, `channel`, `level` and `message`. An event `missed` has the number of `lines` that came faster
+/// Server-sent events: each has `at_ms`, `plugin`, `channel`, `level` and `message`. An event `missed` has the number of `lines` that came faster
 /// than they were taken.
 #[utoipa::path(
     get, path = "/logs", tag = "plugins", params(LogsAsked),
