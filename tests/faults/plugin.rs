@@ -492,3 +492,18 @@ async fn a_slow_reader_is_told_what_it_lost() {
     assert_eq!(ask(&mut slow, "echo on").await, "on", "it is told of more than there was");
     assert_eq!(ask(&mut fast, "echo on").await, "on");
 }
+
+/// Law: whether a refusal has words is the plugin's to say (`refused` in `wit/handler.wit`). Where it has none, nothing comes in their
+/// place; the refusal is counted all the same, and who faults again and again is closed.
+#[tokio::test]
+async fn a_refusal_without_words_is_silent_and_counted() {
+    let broker = Setup::fixture("").start();
+    let mut ann = join(&broker, "a", "ann").await;
+    ann.send_text("trap refuse-silently").await;
+    assert_eq!(ask(&mut ann, "echo next").await, "next", "nothing comes before it");
+    assert!(broker.metric("hotbay_refusals_total").await >= 1.0);
+    for _ in 0..3 {
+        ann.send_text("trap refuse-silently").await;
+    }
+    assert_eq!(ann.close_code().await, Some(1011));
+}
