@@ -222,7 +222,8 @@ pub(super) fn deployments(answer: &Value, empty: &str) -> String {
     table(heading, answer, empty, |row| {
         let counts = &row["counts"];
         let counted = |number: u64| if counts.is_null() { "-".to_owned() } else { number.to_string() };
-        let faults = ["traps", "deadlines", "refusals", "swaps_failed", "shadow_differences"];
+        // Not swaps that failed: the fault that made one fail is among these, and would be counted twice.
+        let faults = ["traps", "deadlines", "refusals", "shadow_differences"];
         let plugin = if row["plugin"].is_string() { text(row, "plugin") } else { short(&text(row, "digest")) };
         [
             text(row, "id"),
