@@ -233,6 +233,10 @@ async fn what_goes_wrong_says_what_to_try_next() {
             "{arguments:?}: {ended:?}"
         );
     }
+    std::fs::write(&manifest, "name = \"fixture\"\nversion = \"3.0.0\"\n").expect("a manifest");
+    let unbuilt = operator.cli(&["plugin", "push", folder.path().to_str().expect("UTF-8")]);
+    assert!(unbuilt.code == Some(2) && unbuilt.err.contains("[build]\ncommand"), "{unbuilt:?}");
+    assert!(unbuilt.err.contains("or name the component: `hotbay plugin push FILE.wasm --manifest "), "{unbuilt:?}");
     std::fs::write(&manifest, "name = \"fixture\"\n").expect("a manifest");
     let bad = operator.cli(&["plugin", "push", &second]);
     assert!(bad.code == Some(2) && bad.err.contains("`version` is missing"), "{bad:?}");

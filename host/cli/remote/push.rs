@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::decide::{approve_hint, deploy_hint, name_of};
 use super::vetting::follow;
 use super::{Remote, Whose};
-use crate::cli::author::project::Project;
+use crate::cli::author::project::{Project, ProjectError};
 use crate::cli::remote::show::{bytes, text};
 use crate::cli::{Failure, output};
 use crate::config::Environment;
@@ -145,7 +145,16 @@ fn read(what: &Path, manifest: Option<&Path>, build: bool) -> Result<(Vec<u8>, S
         if build {
             project.build().map_err(Failure::other)?;
         }
-        let component = project.component().map_err(|e| Failure::usage(format!("{e}; --build builds it first")))?;
+        let component = project.component().map_err(|e| match e {
+            ProjectError::NoBuild { .. } => {
+                let manifest = what.join(FILE_NAME);
+                let manifest = manifest.display();
+                Failure::usage(format!(
+                    "{e}\nor name the component: `hotbay plugin push FILE.wasm --manifest {manifest}`"
+                ))
+            }
+            e => Failure::usage(format!("{e}; --build builds it first")),
+        })?;
         (component, what.join(FILE_NAME))
     } else {
         (std::fs::read(what).map_err(|e| unreadable(what, &e))?, what.with_file_name(FILE_NAME))
