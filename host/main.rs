@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use hotbay::cli::Cli;
 use hotbay::config::Environment;
 
 fn main() -> ExitCode {
-    Cli::parse().run(&Environment::of_process())
+    Cli::of_process().run(&Environment::of_process())
 }

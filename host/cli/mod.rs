@@ -18,9 +18,11 @@ mod token;
 mod vet_worker;
 mod welcome;
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Environment, Overrides};
@@ -62,6 +64,19 @@ enum Command {
 }
 
 impl Cli {
+    /// What was typed. Ends the process if that makes no sense, or asks for help.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            if error.kind() != ErrorKind::ValueValidation {
+                error.exit();
+            }
+            let told = error.render();
+            let told = if io::stderr().is_terminal() { told.ansi().to_string() } else { told.to_string() };
+            output::progress(in_words(told));
+            std::process::exit(i32::from(EXIT_USAGE));
+        })
+    }
+
     /// Runs the subcommand.
     pub fn run(self, environment: &Environment) -> ExitCode {
         let done = match self.command {
@@ -86,6 +101,16 @@ impl Cli {
         output::aside(output::without_numbers(&failure.message));
         ExitCode::from(failure.code)
     }
+}
+
+/// What the standard library says of numbers, for those who only want to know what to write.
+fn in_words(told: String) -> String {
+    let words = [
+        ("invalid digit found in string", "write a whole number, such as 10"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("invalid float literal", "write a number, such as 10 or 0.5"),
+    ];
+    words.into_iter().fold(told, |told, (its, ours)| told.replace(its, ours))
 }
 
 /// Why a subcommand ended early.

@@ -226,6 +226,13 @@ async fn what_goes_wrong_says_what_to_try_next() {
         (&["plugin", "list", "--key-file", "/nowhere/key"], 2, "--key-file /nowhere/key: cannot be read"),
         (&["plugin", "list", "--status", "good"], 1, "the query: "),
         (&["plugin", "list", "--limit", "0"], 2, "--limit"),
+        (&["plugin", "list", "--limit", "ten"], 2, "'--limit <LIMIT>': write a whole number, such as 10\n"),
+        (&["plugin", "status", "99999999999999999999"], 2, "'[ID]': the number is too large\n"),
+        (
+            &["plugin", "deploy", "fixture@0.0.0", "--mount", "fixture", "--canary", "x"],
+            2,
+            "'--canary <PERCENT>': write a number, such as 10 or 0.5\n",
+        ),
     ] {
         let ended = operator.cli(arguments);
         assert!(
