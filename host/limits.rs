@@ -126,9 +126,9 @@ pub const REDACTION_POINTERS_MAX: usize = 64;
 pub const REDACTION_POINTER_BYTES_MAX: usize = 512;
 /// Differences that a replay keeps; it counts the others.
 pub const REPLAY_DIFFERENCES_MAX: usize = 1_000;
-/// Channels that change to another version of their plugin at the same time, for each core: each has two instances for a moment, and
-/// stands still while others take its core.
-pub const SWAPS_PER_CORE: usize = 1;
+/// Cores for each channel that changes to another version of its plugin at the same time: such a channel stands still while others take
+/// its core, and those that do not change want to go on.
+pub const CORES_PER_SWAP: usize = 2;
 /// Channels beside whose version another one runs for comparison (`shadow`), at the same time; further ones run without.
 pub const SHADOWS_MAX: usize = 1_000;
 /// Largest body of JSON that the admin API takes, in bytes.

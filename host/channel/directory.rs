@@ -19,7 +19,7 @@ use crate::channel::mailbox::{Enclosure, Letter, Mailbox, Put, Reply};
 use crate::channel::membership::Membership;
 use crate::channel::tail::Tails;
 use crate::fanout::{Recipient, Roster};
-use crate::limits::{NodeLimits, SHADOWS_MAX, SWAPS_PER_CORE};
+use crate::limits::{CORES_PER_SWAP, NodeLimits, SHADOWS_MAX};
 use crate::protocol::event::{Event, HttpRequest, MemberId, RequestId};
 use crate::protocol::frame::Payload;
 use crate::protocol::identity::Identity;
@@ -177,7 +177,8 @@ pub enum LookupError {
 
 /// How many channels swap at a time: more would only make each of them stand still for longer.
 fn swaps_max() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * SWAPS_PER_CORE
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / CORES_PER_SWAP).max(1)
 }
 
 impl Directory {

@@ -14,7 +14,7 @@ use crate::plugin::effects::Effects;
 use crate::plugin::fault::Fault;
 use crate::plugin::lane::Lane;
 use crate::plugin::meter::{Memory, Meter};
-use crate::plugin::state::{self, Call, Channel, State};
+use crate::plugin::state::{self, Call, Channel, State, Stopwatch};
 use crate::protocol::event::Batch;
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
@@ -233,9 +233,12 @@ impl Instance {
         })
     }
 
-    /// Whether long batches wait while its tenant is out of processor time; they do unless something else is said.
-    pub fn waits_for_its_tenant(&mut self, waits: bool) {
-        self.store.data_mut().meter.is_patient = waits;
+    /// Whether others wait until its calls have ended. Then they neither wait while its tenant is out of processor time nor step back
+    /// for others as soon as usual.
+    pub fn holds_a_turn(&mut self, holds: bool) {
+        let state = self.store.data_mut();
+        state.meter.is_patient = !holds;
+        state.patience = if holds { Stopwatch::PATIENCE_IN_TURN } else { Stopwatch::PATIENCE };
     }
 
     /// Who pays for its calls from now on.

@@ -92,6 +92,8 @@ pub(super) struct State {
     pub(super) stopwatch: Arc<Stopwatch>,
     pub(super) meter: Meter,
     pub(super) memory: Memory,
+    /// How long a call may run before it steps back.
+    pub(super) patience: Duration,
     /// How long the call under way waited for statements.
     sql_waited: Duration,
     wasi: WasiCtx,
@@ -112,6 +114,7 @@ impl State {
             stopwatch: Arc::default(),
             meter,
             memory,
+            patience: Stopwatch::PATIENCE,
             sql_waited: Duration::ZERO,
             table: ResourceTable::new(),
         }
@@ -190,6 +193,7 @@ struct Lap {
     /// Absent while it stands.
     since: Option<Since>,
     ran: Duration,
+    patience: Duration,
     in_lane: bool,
 }
 
@@ -208,11 +212,14 @@ impl Stopwatch {
     const WALL_MAX: Duration = TICK.saturating_mul(2);
     /// How long a call may run where it began. Then `handle` goes on in the [`lane`](super::lane), and every other call leaves
     /// every other tick to others.
-    const PATIENCE: Duration = TICK.saturating_mul(2);
+    pub(super) const PATIENCE: Duration = TICK.saturating_mul(2);
+    /// The same of a call that others wait for until it has ended, in the line to swap: to step back would only make all of them wait.
+    /// Few such calls run at a time. After every tick it lets others run before it goes on, like any call.
+    pub(super) const PATIENCE_IN_TURN: Duration = TICK.saturating_mul(10);
 
-    /// Begins a call.
-    pub(super) fn start(&self) {
-        *self.lock() = Lap { since: Some(Since::Wall(Instant::now())), ..Lap::default() };
+    /// Begins a call that may run for so long before it steps back.
+    pub(super) fn start(&self, patience: Duration) {
+        *self.lock() = Lap { since: Some(Since::Wall(Instant::now())), patience, ..Lap::default() };
     }
 
     /// Sets it going again.
@@ -235,7 +242,8 @@ impl Stopwatch {
 
     /// Whether the call ran longer than it may where it began.
     pub(super) fn is_long(&self) -> bool {
-        self.lock().ran > Self::PATIENCE
+        let lap = self.lock();
+        lap.ran > lap.patience
     }
 
     /// The call goes on in the [`lane`](super::lane), where it need not step back by itself.
@@ -245,7 +253,7 @@ impl Stopwatch {
 
     fn steps_back(&self) -> bool {
         let lap = self.lock();
-        !lap.in_lane && lap.ran > Self::PATIENCE
+        !lap.in_lane && lap.ran > lap.patience
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lap> {
@@ -300,7 +308,7 @@ pub(super) fn bound(store: &mut Store<State>) {
 /// Starts the clocks of one call.
 pub(super) fn start_clock(store: &mut Store<State>) {
     let state = store.data_mut();
-    state.stopwatch.start();
+    state.stopwatch.start(state.patience);
     state.sql_waited = Duration::ZERO;
     store.set_epoch_deadline(1);
 }

@@ -13,7 +13,7 @@ use crate::channel::tail::{Position, Told};
 use crate::channel::view::View;
 use crate::fanout::{Change, Plan, Recipient, plan};
 use crate::limits::{PUBLISH_HOPS_MAX, TIMERS_MAX};
-use crate::plugin::{Channel as _, Effects, Fault, Recorder, account};
+use crate::plugin::{Channel as _, Effects, Entry, Fault, Reads, Recorder, account};
 use crate::protocol::event::{Batch, Event, HttpResponse, MemberId, RequestId, Source};
 use crate::protocol::frame::Payload;
 use crate::protocol::name::ChannelName;
@@ -44,6 +44,16 @@ pub(super) struct Prepared {
     told: Option<Box<Told>>,
 }
 
+/// What a batch did, besides its effects.
+struct Accounted {
+    /// Its number on the tape.
+    taped: Option<u64>,
+    /// What it was answered.
+    reads: Reads,
+    /// Its effects; absent if it failed.
+    told: Option<Vec<Entry>>,
+}
+
 impl Actor {
     pub(super) async fn run_batch(&mut self, id: BatchId, batch: Arc<Batch>) {
         if self.assigned.shadow.is_some() {
@@ -60,7 +70,7 @@ impl Actor {
         };
         let Live { mut instance, permit, serving, seed, is_taped } = live;
         // Right after a swap others wait for their turn to swap.
-        instance.waits_for_its_tenant(self.before.is_none());
+        instance.holds_a_turn(self.before.is_some());
         let is_taped = is_taped && self.taping.tape().is_some();
         let recorder = (is_taped || self.shadows.is_running()).then(|| Recorder::new(Arc::clone(&claim.view) as _));
         let channel = recorder.clone().map_or_else(|| Arc::clone(&claim.view) as _, |recorder| recorder as _);
@@ -73,7 +83,8 @@ impl Actor {
         }
         hot::BATCHES.increment(1);
         hot::BATCH_EVENTS.record(batch.events.len() as f64);
-        let taped = recorder.map(|recorder| self.account(&batch, &recorder, &result, is_taped));
+        let accounted = recorder.map(|recorder| self.account(&batch, &recorder, &result, is_taped));
+        let taped = accounted.as_ref().and_then(|accounted| accounted.taped);
         let result = result.and_then(|effects| {
             let timers = effects.timers.iter().map(|(name, timer)| (name, timer.is_some()));
             match self.core.timers_after(timers) {
@@ -93,20 +104,24 @@ impl Actor {
             Ok((effects, room)) => {
                 self.over = None;
                 self.stay_swapped();
+                // Not before there is room for it: without, the same events run once more.
+                if let Some(Accounted { reads, told: Some(told), .. }) = accounted {
+                    self.shadow_batch(&batch, reads, told);
+                }
                 let timers: Vec<_> = effects
                     .timers
                     .iter()
                     .map(|(name, timer)| (name.clone(), timer.map(|timer| (timer.due_ms, timer.durable))))
                     .collect();
                 let mut prepared = self.prepare(batch, effects, changes);
-                prepared.taped = taped.flatten();
+                prepared.taped = taped;
                 prepared.room = room;
                 let wrote = prepared.commit.is_some();
                 self.prepared.push((id, prepared));
                 self.core.ran(wrote, timers)
             }
             Err(fault) => {
-                self.taping.discard(taped.flatten());
+                self.taping.discard(taped);
                 self.take_back(
                     changes.iter().filter(|change| change.from.is_some()).map(|change| change.recipient.member),
                 );
@@ -132,21 +147,18 @@ impl Actor {
         self.carry_out(out).await;
     }
 
-    /// Tells what a batch did to whoever wants to know: the tape, and what runs beside. Its number on the tape.
+    /// What a batch did, for whoever wants to know: told to the tape here, and kept for what runs beside.
     fn account(
         &mut self,
         batch: &Arc<Batch>,
         recorder: &Recorder,
         result: &Result<Effects, Fault>,
         is_taped: bool,
-    ) -> Option<u64> {
+    ) -> Accounted {
         let told = result.as_ref().map(account).map_err(Clone::clone);
         let reads = recorder.take();
-        let number = is_taped.then(|| self.taping.batch(batch, reads.clone(), &told)).flatten();
-        if let Ok(effects) = told {
-            self.shadow_batch(batch, reads, effects);
-        }
-        number
+        let taped = is_taped.then(|| self.taping.batch(batch, reads.clone(), &told)).flatten();
+        Accounted { taped, reads, told: told.ok() }
     }
 
     /// Lets the batch's joins and leaves take hold on the roster, before the plugin runs.

@@ -34,6 +34,17 @@ pub(super) struct Live {
     pub(super) is_taped: bool,
 }
 
+/// What an instance is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A channel that has none.
+    Channel,
+    /// A channel whose turn to swap it is: others wait for theirs meanwhile.
+    Swap,
+    /// To run beside the one of a channel, off its tape.
+    Shadow,
+}
+
 /// Room for an instance: of the node, and of the tenant.
 pub(super) struct Permit {
     _node: OwnedSemaphorePermit,
@@ -131,7 +142,7 @@ impl Actor {
             Some(earlier) => logic.rollout.schema_of(earlier).is_some_and(|schema| self.assigned.version.takes(schema)),
         });
         let seed = rand::random();
-        let mut opened = self.open_instance(&self.assigned.version, taken, seed, true).await;
+        let mut opened = self.open_instance(&self.assigned.version, taken, seed, Purpose::Channel).await;
         // The version that wrote last: it goes on if the one that should take over from it cannot.
         // Not one that this channel just left.
         let back = earlier.and_then(|earlier| logic.rollout.find(earlier));
@@ -143,7 +154,7 @@ impl Actor {
                 self.count_fault(&fault);
                 self.decline(&self.assigned.clone());
                 self.assigned = back;
-                opened = self.open_instance(&self.assigned.version, saved, seed, true).await;
+                opened = self.open_instance(&self.assigned.version, saved, seed, Purpose::Channel).await;
             }
             _ => {}
         }
@@ -178,11 +189,11 @@ impl Actor {
         version: &Arc<Version>,
         saved: Option<Bytes>,
         seed: u64,
-        onto_tape: bool,
+        purpose: Purpose,
     ) -> impl Future<Output = Result<Instance, Fault>> + Send + use<> {
         let (channel, version) = (Arc::clone(&self.channel), Arc::clone(version));
         let view = self.claim.as_ref().map(|claim| Arc::clone(&claim.view));
-        let tape = self.taping.tape().filter(|_| onto_tape).cloned();
+        let tape = self.taping.tape().filter(|_| purpose != Purpose::Shadow).cloned();
         async move {
             let Some(view) = view else {
                 return Err(Fault::Unavailable { cause: "the channel was given up".to_owned() });
@@ -197,6 +208,7 @@ impl Actor {
             let (limits, label) = (Arc::clone(&version.limits), channel.name.to_string());
             let quota = Some(&channel.quota);
             let mut instance = Instance::start_for(quota, &version.plugin, limits, opening.seed, &label).await?;
+            instance.holds_a_turn(purpose == Purpose::Swap);
             let Some(tape) = tape else {
                 instance.open(view as _, opening).await?;
                 return Ok(instance);

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use crate::channel::actor::Actor;
+use crate::channel::actor::lifecycle::Purpose;
 use crate::channel::version::{self, Deployed, Version};
 use crate::channel::view::View;
 use crate::plugin::{Channel, Entry, Fault, Instance, Playback, Reads, account, differences};
@@ -96,7 +97,7 @@ impl Actor {
                 return self.shadows.pause();
             }
         };
-        match self.open_instance(&version, saved, seed, false).await {
+        match self.open_instance(&version, saved, seed, Purpose::Shadow).await {
             Ok(instance) => self.begin_shadow(instance, version, deployed, permit),
             Err(fault) => {
                 version::count_fault(&version, &deployed, &fault);

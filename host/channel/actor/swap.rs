@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::channel::actor::Actor;
-use crate::channel::actor::lifecycle::{Live, Serving};
+use crate::channel::actor::lifecycle::{Live, Purpose, Serving};
 use crate::channel::version::Assignment;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Fault, Instance};
@@ -174,6 +174,7 @@ impl Actor {
         let saved = if leaves && !to.version.takes(from.version.schema) {
             Ok(None)
         } else if to.version.takes(from.version.schema) {
+            live.instance.holds_a_turn(true);
             let saved = self.save_instance(&mut live).await;
             saved.map(|saved| (!saved.is_empty()).then(|| Bytes::from(saved)))
         } else {
@@ -201,9 +202,9 @@ impl Actor {
             }
         };
         let new_seed = rand::random();
-        let mut opened = self.open_instance(&to.version, saved.clone(), new_seed, true).await;
+        let mut opened = self.open_instance(&to.version, saved.clone(), new_seed, Purpose::Swap).await;
         if opened.is_err() && leaves && saved.is_some() {
-            opened = self.open_instance(&to.version, None, new_seed, true).await;
+            opened = self.open_instance(&to.version, None, new_seed, Purpose::Swap).await;
         }
         match opened {
             Ok(new) => {
@@ -235,6 +236,9 @@ impl Actor {
     /// The first batch of a version that took over succeeded.
     pub(super) fn stay_swapped(&mut self) {
         let Some(before) = self.before.take() else { return };
+        if let Some(live) = &mut self.instance {
+            live.instance.holds_a_turn(false);
+        }
         let pause = match before {
             // Only opened anew.
             Before::Live { assigned, .. } if assigned.version.digest() == self.assigned.version.digest() => return,
@@ -292,7 +296,7 @@ impl Actor {
             }
             Before::Saved { assigned, saved } => {
                 let seed = rand::random();
-                let opened = self.open_instance(&assigned.version, saved, seed, true).await;
+                let opened = self.open_instance(&assigned.version, saved, seed, Purpose::Channel).await;
                 (opened, assigned, seed, self.taping.tape().is_some())
             }
         };
