@@ -26,18 +26,20 @@ mod tenants;
 mod upload;
 mod usage;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::server::Site;
 use crate::server::admin::failure::Failure;
+use crate::telemetry;
 
 pub(super) use crate::server::admin::caller::must_be_operator;
 
@@ -104,6 +106,16 @@ async fn nothing() -> Failure {
     Failure::not_found("there is no such endpoint; all are in /v1/admin/openapi.json")
 }
 
+/// Does what changes something in a task of its own: a client that hangs up must not leave it half done, as a version that is revoked and
+/// still runs.
+async fn to_its_end(answer: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+    telemetry::spawn("admin", answer).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request of the admin API ended early");
+        let message = "the request ended early, and may be half done; the broker's log says why";
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message).into_response()
+    })
+}
+
 /// Lets nobody pass who does not say who they are; and what goes out is for nobody else to keep.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
@@ -113,7 +125,9 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
             if let Some(uri) = site.operators.without_token(&parts.uri) {
                 parts.uri = uri;
             }
-            next.run(Request::from_parts(parts, body)).await
+            let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+            let answer = next.run(Request::from_parts(parts, body));
+            if is_read { answer.await } else { to_its_end(answer).await }
         }
         Err(failure) => failure.into_response(),
     };
