@@ -33,9 +33,18 @@ impl Active {
         Digest(self.row.digest)
     }
 
-    fn version(&self) -> Owned {
-        (self.row.owner.clone(), self.digest())
+    /// Whether it is what a mount stands on: for all channels that no other deployment is for.
+    pub(super) fn is_base(&self) -> bool {
+        self.strategy.kind == Kind::All && self.row.tenant.is_none() && self.row.pattern.is_none()
     }
+
+    fn version(&self) -> Owned {
+        of(&self.row)
+    }
+}
+
+fn of(row: &Deployment) -> Owned {
+    (row.owner.clone(), Digest(row.digest))
 }
 
 /// A version by its owner and its component. Two owners may have the same component, each with a manifest, an approval and an end of its own.
@@ -118,7 +127,6 @@ impl Mounts {
             let limits = Arc::new(manifest.limits(limits));
             Arc::new(Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts))
         });
-        version.withdraw(false);
         Some(Arc::clone(version))
     }
 
@@ -143,9 +151,13 @@ impl Mounts {
         state.mounts.values().flat_map(|mount| mount.versions.keys()).map(|(_, digest)| *digest).collect()
     }
 
-    /// Puts a deployment in force, or in the place of what it was before.
+    /// Puts a deployment in force, or in the place of what it was before: its version may run.
     pub(super) fn put(&self, row: Deployment, strategy: Strategy) {
         let mut state = self.lock();
+        let version = state.mounts.get(&row.mount).and_then(|mount| mount.versions.get(&of(&row)));
+        if let Some(version) = version {
+            version.withdraw(false);
+        }
         let known = state.active.iter_mut().find(|active| active.row.id == row.id);
         match known {
             Some(active) => (active.row, active.strategy) = (row, strategy),
@@ -177,6 +189,26 @@ impl Mounts {
                 version.withdraw(true);
             }
         }
+    }
+
+    /// Withdraws a version of an owner on one mount.
+    pub(super) fn withdraw_on(&self, mount: &str, owner: &str, digest: Digest) {
+        let state = self.lock();
+        let version = state.mounts.get(mount).and_then(|mount| mount.versions.get(&(owner.to_owned(), digest)));
+        if let Some(version) = version {
+            version.withdraw(true);
+        }
+    }
+
+    /// Mounts that have nothing but this version, which was withdrawn.
+    pub(super) fn left_with(&self, owner: &str, digest: Digest) -> Vec<String> {
+        let owned = (owner.to_owned(), digest);
+        let state = self.lock();
+        let left = state.mounts.iter().filter(|(_, mount)| {
+            let base = &mount.logic.rollout.plan().base;
+            base.is_withdrawn() && mount.versions.get(&owned).is_some_and(|version| Arc::ptr_eq(version, base))
+        });
+        left.map(|(name, _)| name.clone()).collect()
     }
 
     /// Adds a recording.

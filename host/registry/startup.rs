@@ -227,6 +227,7 @@ impl Registry {
         self.remove_left_behind();
         self.learn_schemas().await?;
         self.end_tapes_left_behind().await?;
+        let mut unrestored = BTreeSet::new();
         for row in self.deployments_in_force().await? {
             if self.mounts.logic(&row.mount).is_none() {
                 tracing::warn!(
@@ -240,15 +241,26 @@ impl Registry {
                 Ok(strategy) => self.mounts.put(row, strategy),
                 Err(error) => {
                     tracing::error!(deployment = row.id, mount = row.mount, %error, "a deployment cannot be restored; its channels run what they would without it");
+                    unrestored.insert(row.mount);
                 }
             }
         }
+        self.end_what_was_revoked().await?;
         for (mount, entered) in configured {
+            let digest = Digest(entered.row.digest);
+            let has_base = self.mounts.active().iter().any(|active| active.row.mount == *mount && active.is_base());
             if entered.row.status != Status::Approved {
-                self.mounts.withdraw("", Digest(entered.row.digest));
-                tracing::error!(mount, digest = %Digest(entered.row.digest), "the version that the configuration names was revoked: it does not run");
-            } else if self.last_configured(mount).await? != Some(entered.row.digest) {
+                self.mounts.withdraw("", digest);
+                tracing::error!(mount, %digest, "the version that the configuration names was revoked: it does not run");
+            } else if self.last_configured(mount).await? != Some(digest.0) {
                 self.deploy_configured(mount, entered, Strategy::all()).await?;
+            } else if !has_base && !unrestored.contains(mount) {
+                // What was deployed last was revoked, and this one was taken back before: it is not to run because of a restart.
+                self.mounts.withdraw_on(mount, "", digest);
+                tracing::error!(
+                    mount,
+                    "no version of the mount may run: its channels are unavailable until one is deployed"
+                );
             }
         }
         self.open_accounts(directory.quotas()).await?;
@@ -274,10 +286,26 @@ impl Registry {
     async fn restore_one(&self, row: &catalog::Deployment) -> Result<Strategy, RegistryError> {
         let missing = || RegistryError::no_version(&row.owner, &hex::encode(row.digest));
         let version = self.catalog().version(&row.owner, &row.digest).await?.ok_or_else(missing)?;
-        let (plugin, manifest) = self.load(&version).await?;
         let strategy = Strategy::parse(&row.strategy)?;
+        if version.status == Status::Revoked {
+            // It is in force until that is written down, without a version.
+            return Ok(strategy);
+        }
+        let (plugin, manifest) = self.load(&version).await?;
         self.mounts.version(&row.mount, &row.owner, &plugin, &manifest);
         Ok(strategy)
+    }
+
+    /// A revocation ends the deployments of its version. The broker may have ended before they did.
+    async fn end_what_was_revoked(&self) -> Result<(), RegistryError> {
+        let _turn = self.deploying.lock().await;
+        for active in self.mounts.active() {
+            let version = self.catalog().version(&active.row.owner, &active.row.digest).await?;
+            if let Some(version) = version.filter(|version| version.status == Status::Revoked) {
+                self.end_revoked(&Actor::new("startup"), &active, &version).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What the configuration said at the last start that changed it.

@@ -12,7 +12,6 @@ use crate::plugin::compile::Digest;
 use crate::quota::{Limit, Over};
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
-use crate::registry::mounts::Active;
 use crate::registry::queue::SIGNATURE;
 use crate::registry::signature;
 use crate::registry::tenants::{Policy, Terms};
@@ -215,41 +214,11 @@ impl Registry {
         self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await
     }
 
-    /// Takes an approval back: the version runs no more, nowhere, at once; its channels get what they had before.
-    ///
-    /// # Errors
-    /// If it was not approved.
-    pub async fn revoke(&self, who: &Actor, row: &catalog::Version) -> Result<Vec<i64>, RegistryError> {
-        let _turn = self.deploying.lock().await;
-        let changes = vec![Self::becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
-        self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await?;
-        let digest = Digest(row.digest);
-        self.mounts.withdraw(&row.tenant, digest);
-        let theirs = |active: &Active| active.digest() == digest && active.row.owner == row.tenant;
-        let mut ended = Vec::new();
-        for active in self.mounts.active().into_iter().filter(theirs) {
-            let because =
-                Actor { name: who.name.clone(), reason: Some(format!("{} {} was revoked", row.name, row.version)) };
-            match self.roll_back_in_turn(&because, active.row.id).await {
-                Ok(_) => ended.push(active.row.id),
-                Err(error) => {
-                    tracing::error!(
-                        mount = active.row.mount, deployment = active.row.id, %error,
-                        "a revoked version has nothing before it: its channels are unavailable until another one is deployed"
-                    );
-                }
-            }
-        }
-        self.mounts.withdraw(&row.tenant, digest);
-        self.apply();
-        Ok(ended)
-    }
-
-    fn becomes(row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
+    pub(super) fn becomes(row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
         Change::SetStatus { tenant: row.tenant.clone(), digest: row.digest, from: from.to_vec(), to, reason }
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         who: &Actor,
         action: &str,

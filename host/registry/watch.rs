@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::registry::mounts::{Active, counts};
+use crate::registry::rollback::Last;
 use crate::registry::strategy::{Kind, Strategy};
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::{Change, DeploymentState};
@@ -58,7 +59,7 @@ impl Registry {
         let id = active.row.id;
         let _turn = self.deploying.lock().await;
         if let Some(why) = active.strategy.budget.broken(&counts(&active.tally)) {
-            return match self.roll_back_in_turn(&Actor::new("budget").because(&why), id).await {
+            return match self.roll_back_in_turn(&Actor::new("budget").because(&why), id, Last::Stays).await {
                 Ok(_) => {
                     tracing::error!(deployment = id, mount = active.row.mount, why, "rolled back");
                     Ok(Next::Tick)

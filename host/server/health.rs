@@ -58,7 +58,8 @@ async fn check(site: Arc<Site>) -> Result<(), String> {
     site.readiness.ask(check).await
 }
 
-/// The broker can take traffic: it is not shutting down and the store accepts writes. Without a datasource it is `degraded`, and ready.
+/// The broker can take traffic: it is not shutting down and the store accepts writes. Without a datasource, or a version for
+/// a mount, it is `degraded`, and ready.
 pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
     // In a task of its own: a client that hangs up must not leave a look half done, for the next one to begin anew.
     let store = telemetry::spawn("readiness", check(Arc::clone(&site))).await.unwrap_or_else(|e| Err(e.to_string()));
@@ -68,16 +69,20 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
     let datasource = |source: &Arc<Datasource>| (source.name().to_owned(), state(source));
     let datasources: BTreeMap<String, &str> = site.datasources.iter().map(datasource).collect();
     let outages = datasources.values().filter(|state| **state != "ok").count();
+    let logics = site.logics().into_iter();
+    let mounts: BTreeMap<String, String> =
+        logics.filter_map(|(name, logic)| Some((name, admin::unavailable(logic)?))).collect();
     let status = match (&store, stopping) {
         (Err(_), _) => "degraded",
         (Ok(()), true) => "stopping",
-        (Ok(()), false) if outages > 0 => "degraded",
+        (Ok(()), false) if outages > 0 || !mounts.is_empty() => "degraded",
         (Ok(()), false) => "ready",
     };
     let body = json!({
         "status": status,
         "store": match &store { Ok(()) => "ok", Err(error) => error.as_str() },
         "datasources": datasources,
+        "mounts": mounts,
         "cluster": "disabled",
         "channelsAwake": site.hub.directory.awake_count(),
     });

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-pub use crate::telemetry::clock::{now_ms, wall_ms};
+pub use crate::telemetry::clock::{now_ms, utc, wall_ms};
 pub use crate::telemetry::follow::{PluginLine, follow_plugins, is_followed, tell};
 
 /// `[log]`.

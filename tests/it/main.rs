@@ -6,6 +6,7 @@ mod admin_access;
 mod admin_channels;
 mod admin_life;
 mod admin_rest;
+mod admin_rollbacks;
 mod admin_signed;
 mod admin_tapes;
 mod admin_tenants;

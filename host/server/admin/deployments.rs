@@ -54,7 +54,8 @@ pub(super) struct DeploymentView {
     created_ms: u64,
     /// When its strategy or state changed last.
     changed_ms: u64,
-    /// What it did since the broker started; absent if it is not in force.
+    /// What it did since the broker started; absent if it is not in force, as of those of the past in lists: the audit log has what they had
+    /// done when they were rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
     /// The last difference of a shadow, in words.

@@ -42,6 +42,7 @@ use crate::server::admin::failure::Failure;
 use crate::telemetry;
 
 pub(super) use crate::server::admin::caller::must_be_operator;
+pub(super) use crate::server::admin::mounts::unavailable;
 
 pub use crate::server::admin::caller::Operators;
 pub use crate::server::admin::stream::Followers;

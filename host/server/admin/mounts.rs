@@ -28,6 +28,9 @@ pub(super) struct MountView {
     patterns: Vec<String>,
     /// Which version a channel gets: that of the first rule for it; shadows run beside it.
     rules: Vec<RuleView>,
+    /// Why channels that no rule is for are unavailable, and what to do; absent if there is a rule for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<String>,
 }
 
 /// A rule of a mount's plan.
@@ -72,21 +75,30 @@ impl RuleView {
 impl MountView {
     fn of(logic: &Logic) -> Self {
         let plan = logic.rollout.plan();
-        let base = RuleView {
+        let unavailable = unavailable(logic);
+        let base = unavailable.is_none().then(|| RuleView {
             deployment: plan.base_deployed.id,
             digest: plan.base.digest().to_string(),
             tenant: None,
             pattern: None,
             kind: "all",
             percent: None,
-        };
+        });
         Self {
             name: logic.mount.clone(),
             plugin: logic.plugin.clone(),
             patterns: logic.patterns.iter().map(ToString::to_string).collect(),
-            rules: plan.rules.iter().map(RuleView::of).chain([base]).collect(),
+            rules: plan.rules.iter().map(RuleView::of).chain(base).collect(),
+            unavailable,
         }
     }
+}
+
+/// Why channels of a mount are unavailable, and what to do: all its versions were revoked or rolled back.
+pub(in crate::server) fn unavailable(logic: &Logic) -> Option<String> {
+    let mount = &logic.mount;
+    let words = || format!("no version of it may run; deploy one: hotbay plugin deploy NAME@VERSION --mount {mount}");
+    logic.rollout.plan().base.is_withdrawn().then(words)
 }
 
 /// A page of a list that is not the store's.
@@ -121,7 +133,7 @@ pub(super) async fn list(
 
 impl Site {
     /// What is behind each mount, by name.
-    pub(super) fn logics(&self) -> BTreeMap<String, &Arc<Logic>> {
+    pub(in crate::server) fn logics(&self) -> BTreeMap<String, &Arc<Logic>> {
         self.doors.iter().map(Door::logic).map(|logic| (logic.mount.clone(), logic)).collect()
     }
 

@@ -87,6 +87,15 @@ pub(super) struct VersionDetail {
     deployments: Vec<DeploymentView>,
 }
 
+/// A version that was revoked.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevokedDetail {
+    #[serde(flatten)]
+    version: VersionDetail,
+    /// Mounts that have no version left that may run, by name: their channels are unavailable until another one is deployed.
+    mounts_without_version: Vec<String>,
+}
+
 /// The vetting of a version.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Vetting)]
@@ -285,21 +294,23 @@ pub(super) async fn reject(
 
 /// Takes an approval back: the version runs no more, nowhere, at once
 ///
-/// Its channels get what they had before. It will never run again.
+/// Its channels get what they had before. It will never run again. Of one that was revoked already it does what is left to be done, as after
+/// an answer of 503.
 #[utoipa::path(
     post, path = "/plugins/{version}/revoke", tag = "plugins", request_body = Because,
     params(("version" = String, Path, description = "NAME@VERSION or digest")),
-    responses((status = 200, body = VersionDetail), (status = 404, body = FailureBody), (status = 409, body = FailureBody))
+    responses((status = 200, body = RevokedDetail), (status = 404, body = FailureBody), (status = 409, body = FailureBody))
 )]
 pub(super) async fn revoke(
     State(site): State<Arc<Site>>,
     owner: Owner,
     Named(VersionNamed { version }): Named<VersionNamed>,
     Body(because): Body<Because>,
-) -> Answer<VersionDetail> {
+) -> Answer<RevokedDetail> {
     let Decision { row, caller } = Decision::about(&site, owner, &version).await?;
-    site.registry.revoke(&caller.actor(because.required()?), &row).await?;
-    after(&site, &row).await
+    let revoked = site.registry.revoke(&caller.actor(because.required()?), &row).await?;
+    let Json(version) = after(&site, &row).await?;
+    Ok(Json(RevokedDetail { version, mounts_without_version: revoked.mounts_without_version }))
 }
 
 /// The version as it is after a decision.

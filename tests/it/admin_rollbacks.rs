@@ -1,0 +1,170 @@
+//! What is in force after something was taken back: never what was taken back before, neither by a further rollback nor by a restart; and
+//! where nothing is left, that is said.
+
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use tempfile::TempDir;
+
+use crate::support::admin::Admin;
+use crate::support::broker::{Broker, Setup};
+use crate::support::client::Client;
+use crate::support::{http, rebuilt};
+
+/// A broker with the fixture, and further versions of it that may run.
+fn begin(versions: &[&str]) -> (Broker, Admin, TempDir) {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let folder = TempDir::new().expect("a folder");
+    for version in versions {
+        let component = rebuilt("fixture", version, folder.path());
+        operator.push(&component, "fixture", version, &["--approve"]).words();
+    }
+    (broker, operator, folder)
+}
+
+fn deploy(operator: &Admin, version: &str) -> i64 {
+    let deploy = ["plugin", "deploy", &format!("fixture@{version}"), "--mount", "fixture", "--json"];
+    operator.cli(&deploy).json()["id"].as_i64().expect("an id")
+}
+
+/// Restarts the broker, which listens elsewhere then.
+async fn restart(broker: &mut Broker, operator: &Admin) -> Admin {
+    broker.terminate().await;
+    broker.start();
+    Admin::with(broker, Some(operator.key()))
+}
+
+/// The version that all channels have.
+async fn in_force(operator: &Admin) -> Value {
+    let active = operator.get("/mounts/fixture/deployments?state=active").await.json();
+    assert!(active["items"].as_array().is_some_and(|items| items.len() <= 1), "{active}");
+    active["items"][0]["plugin"].clone()
+}
+
+/// Asserts that the mount has no version, and that everybody who looks after it is told.
+async fn has_no_version(broker: &Broker, operator: &Admin) {
+    assert_eq!(in_force(operator).await, Value::Null);
+    let mount = operator.get("/mounts").await.json()["items"][0].clone();
+    let why = mount["unavailable"].as_str().unwrap_or_default();
+    assert!(why.contains("hotbay plugin deploy NAME@VERSION --mount fixture"), "{mount}");
+    assert_eq!(mount["rules"], json!([]));
+    let ready = http::get(&broker.http("/readyz"), &[]).await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")), "{}", ready.text);
+    assert_eq!(ready.json()["mounts"], json!({ "fixture": why }));
+}
+
+async fn serves(broker: &Broker) {
+    let mut client: Client = broker.connect("/ws?channel=a", "ann").await;
+    client.send_text("echo on").await;
+    assert_eq!(client.text().await, "on");
+    let ready = http::get(&broker.http("/readyz"), &[]).await.json();
+    assert_eq!((&ready["status"], &ready["mounts"]), (&json!("ready"), &json!({})));
+}
+
+/// Law: each rollback goes to an earlier deployment, and never to a version that was rolled back since.
+#[tokio::test(flavor = "multi_thread")]
+async fn rollbacks_never_go_forward() {
+    let (_broker, operator, _folder) = begin(&["2.0.0", "3.0.0"]);
+    let second = deploy(&operator, "2.0.0");
+    deploy(&operator, "3.0.0");
+    // Once more, as after a change of its budget.
+    let third = deploy(&operator, "3.0.0");
+    let roll_back = ["plugin", "rollback", "--mount", "fixture"];
+    for version in ["fixture@2.0.0", "fixture@0.0.0"] {
+        operator.cli(&roll_back).words();
+        assert_eq!(in_force(&operator).await, version);
+    }
+    let nothing = operator.cli(&roll_back);
+    assert!(nothing.code == Some(1) && nothing.err.contains("there is nothing before"), "{nothing:?}");
+
+    // What somebody deploys again on purpose counts again.
+    let again = deploy(&operator, "2.0.0");
+    let last = deploy(&operator, "3.0.0");
+    operator.cli(&roll_back).words();
+    assert_eq!(in_force(&operator).await, "fixture@2.0.0");
+    deploy(&operator, "0.0.0");
+
+    for (id, words) in [
+        (third, "is not in force: it was rolled back at 20"),
+        (second, "is not in force: it was rolled back at 20"),
+        (last, "Z: rolled back by hand"),
+        (again, "is not in force: another one took its place at 20"),
+    ] {
+        for command in ["rollback", "stop"] {
+            let over = operator.cli(&["plugin", command, &id.to_string()]);
+            assert!(over.code == Some(1) && over.err.contains(words), "{over:?}");
+        }
+    }
+}
+
+/// Law: a mount whose last version was revoked says so until another one is deployed, also after a restart; and revoking it again is no
+/// failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_without_a_version_says_so() {
+    let (mut broker, operator, _folder) = begin(&["2.0.0"]);
+    serves(&broker).await;
+
+    let revoke = "/plugins/fixture@0.0.0/revoke";
+    let revoked = operator.post(revoke, &json!({ "reason": "leaks" })).await;
+
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    let revoked = revoked.json();
+    assert_eq!((&revoked["status"], &revoked["mounts_without_version"]), (&json!("revoked"), &json!(["fixture"])));
+    let ended = &revoked["deployments"][0];
+    assert_eq!((&ended["state"], &ended["reason"]), (&json!("rolled_back"), &json!("fixture 0.0.0 was revoked")));
+    has_no_version(&broker, &operator).await;
+    let entries = async |operator: &Admin| operator.get("/audit?limit=1000").await.json()["items"].clone();
+    let before = entries(&operator).await;
+    let again = operator.post(revoke, &json!({ "reason": "once more" })).await;
+    assert_eq!((again.status, &again.json()["mounts_without_version"]), (200, &json!(["fixture"])), "{}", again.text);
+    assert_eq!(entries(&operator).await, before, "it changed nothing");
+
+    let operator = restart(&mut broker, &operator).await;
+    has_no_version(&broker, &operator).await;
+    deploy(&operator, "2.0.0");
+    serves(&broker).await;
+    let operator = restart(&mut broker, &operator).await;
+    serves(&broker).await;
+    assert_eq!(in_force(&operator).await, "fixture@2.0.0");
+}
+
+/// Law: what was rolled back is not in force again because the broker started, though it is what the configuration names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_brings_nothing_back() {
+    let (mut broker, operator, _folder) = begin(&["2.0.0"]);
+    deploy(&operator, "2.0.0");
+    deploy(&operator, "0.0.0");
+    operator.cli(&["plugin", "rollback", "--mount", "fixture"]).words();
+    assert_eq!(in_force(&operator).await, "fixture@2.0.0");
+    operator.cli(&["plugin", "revoke", "fixture@2.0.0", "--reason", "leaks"]).words();
+    has_no_version(&broker, &operator).await;
+
+    let operator = restart(&mut broker, &operator).await;
+
+    has_no_version(&broker, &operator).await;
+    deploy(&operator, "0.0.0");
+    serves(&broker).await;
+}
+
+/// Law: a revocation that the broker's end cut off is done to its end at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_goes_on_after_a_restart() {
+    let (mut broker, operator, _folder) = begin(&["2.0.0"]);
+    let id = deploy(&operator, "2.0.0");
+    broker.kill();
+    // What the first of its changes has written.
+    let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = options.connect().await.expect("the database");
+    let revoke = sqlx::query("UPDATE plugin SET status = 'revoked' WHERE version = '2.0.0'");
+    assert_eq!(revoke.execute(&mut database).await.expect("a change").rows_affected(), 1);
+    drop(database);
+
+    broker.start();
+    let operator = Admin::with(&broker, Some(operator.key()));
+
+    let ended = operator.get(&format!("/deployments/{id}")).await.json();
+    assert_eq!((&ended["state"], &ended["reason"]), (&json!("rolled_back"), &json!("fixture 2.0.0 was revoked")));
+    assert_eq!(in_force(&operator).await, "fixture@0.0.0");
+    serves(&broker).await;
+}
