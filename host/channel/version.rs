@@ -15,6 +15,8 @@ use crate::protocol::name::{ChannelName, ChannelPattern};
 
 /// A version of a plugin as a mount runs it.
 pub struct Version {
+    /// Whose it is: a tenant's, or `""` for the platform's. Two owners may have the same component, each with a manifest of its own.
+    pub owner: Arc<str>,
     /// What instances are made of.
     pub plugin: Arc<Plugin>,
     /// Its pure functions.
@@ -38,7 +40,18 @@ impl Version {
     /// A version that says what state it takes over.
     pub fn with_schema(plugin: Arc<Plugin>, limits: Arc<MountLimits>, schema: u32, accepts: Vec<u32>) -> Self {
         let router = Router::new(Arc::clone(&plugin), Arc::clone(&limits));
-        Self { plugin, router, limits, schema, accepts, withdrawn: AtomicBool::new(false) }
+        Self { owner: "".into(), plugin, router, limits, schema, accepts, withdrawn: AtomicBool::new(false) }
+    }
+
+    /// The same as a version of this owner.
+    #[must_use]
+    pub fn owned_by(self, owner: &str) -> Self {
+        Self { owner: owner.into(), ..self }
+    }
+
+    /// Whether channels of this tenant may have it.
+    fn is_for(&self, tenant: &str) -> bool {
+        self.owner.is_empty() || *self.owner == *tenant
     }
 
     /// Names it.
@@ -224,8 +237,8 @@ pub struct Plan {
     pub base_deployed: Deployed,
     /// Versions that a channel may be pinned to, beside those of rules: it can go back to them.
     pub earlier: Vec<Arc<Version>>,
-    /// Schemas of all versions of the mount, also of those that are not loaded: what they saved may be taken over.
-    pub schemas: HashMap<Digest, u32>,
+    /// Schemas of all versions of the mount by owner and component, also of those that are not loaded: what they saved may be taken over.
+    pub schemas: HashMap<(Arc<str>, Digest), u32>,
     /// Which channels are to be recorded.
     pub recordings: Vec<Recording>,
 }
@@ -246,7 +259,7 @@ pub struct Assignment {
 impl Plan {
     /// A plan that gives one version to all.
     pub fn all(version: Arc<Version>) -> Self {
-        let schemas = HashMap::from([(version.digest(), version.schema)]);
+        let schemas = HashMap::from([((Arc::clone(&version.owner), version.digest()), version.schema)]);
         let base_deployed = Deployed { id: 0, tally: Arc::default() };
         Self { rules: Vec::new(), base: version, base_deployed, earlier: Vec::new(), schemas, recordings: Vec::new() }
     }
@@ -287,14 +300,25 @@ impl Plan {
         Assignment { version: Arc::clone(version), deployed: deployed.clone(), shadow: None, on_trial: false }
     }
 
-    /// A version that is loaded and may run.
-    fn find(&self, digest: Digest) -> Option<Assignment> {
+    /// A version that is loaded and may run for a tenant: the platform's or its own, whatever others have of the same component.
+    fn find(&self, tenant: &str, digest: Digest) -> Option<Assignment> {
         let rules = self.rules.iter().map(|rule| (&rule.version, rule.deployed.clone()));
         let earlier = self.earlier.iter().map(|version| (version, Deployed { id: 0, tally: Arc::default() }));
         let all = rules.chain([(&self.base, self.base_deployed.clone())]).chain(earlier);
-        let mut found = all.filter(|(version, _)| version.digest() == digest && !version.is_withdrawn());
+        let mut found =
+            all.filter(|(version, _)| version.digest() == digest && version.is_for(tenant) && !version.is_withdrawn());
         let (version, deployed) = found.next()?;
         Some(Assignment { version: Arc::clone(version), deployed, shadow: None, on_trial: false })
+    }
+
+    /// The schema of what a version saved for a tenant, if it is known. Where its own version and the platform's are one component and say
+    /// different things, it is not: nobody wrote down which of them it was.
+    fn schema_of(&self, tenant: &str, digest: Digest) -> Option<u32> {
+        let of = |owner: &str| self.schemas.get(&(owner.into(), digest)).copied();
+        match (of(""), of(tenant)) {
+            (Some(one), Some(other)) if one != other => None,
+            (one, other) => one.or(other),
+        }
     }
 }
 
@@ -336,14 +360,14 @@ impl Rollout {
         self.plan().of_tenant(tenant)
     }
 
-    /// A version that is loaded and may run, with the deployment that has it.
-    pub fn find(&self, digest: Digest) -> Option<Assignment> {
-        self.plan().find(digest)
+    /// A version that is loaded and may run for a tenant, with the deployment that has it.
+    pub fn find(&self, tenant: &str, digest: Digest) -> Option<Assignment> {
+        self.plan().find(tenant, digest)
     }
 
-    /// The schema of what a version saved, if it is known.
-    pub fn schema_of(&self, digest: Digest) -> Option<u32> {
-        self.plan().schemas.get(&digest).copied()
+    /// The schema of what a version saved for a tenant, if it is known.
+    pub fn schema_of(&self, tenant: &str, digest: Digest) -> Option<u32> {
+        self.plan().schema_of(tenant, digest)
     }
 }
 

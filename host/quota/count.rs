@@ -89,6 +89,8 @@ pub struct Usage {
 /// What a version of a plugin did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PluginUsage {
+    /// Whose it is; `""` for the platform's.
+    pub owner: Arc<str>,
     /// The plugin's name.
     pub plugin: Arc<str>,
     /// SHA-256 of its component, in hex.
@@ -102,8 +104,9 @@ pub struct PluginUsage {
 }
 
 impl PluginUsage {
-    pub(super) fn of(plugin: &Arc<str>, digest: &Arc<str>, effort: &Effort) -> Self {
+    pub(super) fn of(owner: &Arc<str>, plugin: &Arc<str>, digest: &Arc<str>, effort: &Effort) -> Self {
         Self {
+            owner: Arc::clone(owner),
             plugin: Arc::clone(plugin),
             digest: Arc::clone(digest),
             events: effort.events.get(),

@@ -6,7 +6,6 @@
 //! first begins at zero.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,7 +63,8 @@ pub(super) struct Exposition(Mutex<Told>);
 #[derive(Debug, Default)]
 struct Told {
     tenants: Family<Arc<str>, 6>,
-    plugins: Family<(Arc<str>, Arc<str>), 3>,
+    /// By owner, plugin and digest.
+    plugins: Family<[Arc<str>; 3], 3>,
 }
 
 impl Exposition {
@@ -92,14 +92,18 @@ impl Exposition {
         }
         told.tenants.update(usage.iter().map(|usage| (Arc::clone(&usage.tenant), counters(usage))), first);
         told.tenants.write(&mut text, &COUNTERS, METRICS_TENANTS_MAX, |tenant| label(tenant), &label(OTHER));
-        let label = |plugin: &dyn Display, digest: &dyn Display| format!("{{plugin=\"{plugin}\",digest=\"{digest}\"}}");
+        // Another owner's version of the same name may be the same component.
+        let label = |owner: &str, plugin: &str, digest: &str| match owner {
+            "" => format!("{{plugin=\"{plugin}\",digest=\"{digest}\"}}"),
+            owner => format!("{{plugin=\"{plugin}\",digest=\"{digest}\",owner=\"{owner}\"}}"),
+        };
         let efforts = plugins.iter().map(|usage| {
-            let name = (Arc::clone(&usage.plugin), Arc::clone(&usage.digest));
+            let name = [&usage.owner, &usage.plugin, &usage.digest].map(Arc::clone);
             (name, [usage.events, usage.cpu_us, usage.faults])
         });
         told.plugins.update(efforts, plugins.len().min(METRICS_PLUGINS_MAX));
-        let of_plugin = |(plugin, digest): &(Arc<str>, Arc<str>)| label(plugin, digest);
-        told.plugins.write(&mut text, &OF_PLUGINS, METRICS_PLUGINS_MAX, of_plugin, &label(&OTHER, &""));
+        let of_plugin = |[owner, plugin, digest]: &[Arc<str>; 3]| label(owner, plugin, digest);
+        told.plugins.write(&mut text, &OF_PLUGINS, METRICS_PLUGINS_MAX, of_plugin, &label("", OTHER, ""));
         text
     }
 
@@ -239,10 +243,15 @@ mod tests {
         let effort = Arc::new(Effort::default());
         effort.count_events(3);
         effort.count_cpu(70);
+        let theirs = Arc::new(Effort::default());
+        theirs.count_events(5);
         for _ in 0..2 {
-            quotas.list("chat", [7; 32], &effort);
+            quotas.list("", "chat", [7; 32], &effort);
+            quotas.list("acme", "chat", [7; 32], &theirs);
         }
         let text = quotas.expose();
+        let labels = format!("{{plugin=\"chat\",digest=\"{}\",owner=\"acme\"}}", "07".repeat(32));
+        assert_eq!(value(&text, &format!("hotbay_plugin_version_events_total{labels}")), Some(5));
         let labels = format!("{{plugin=\"chat\",digest=\"{}\"}}", "07".repeat(32));
         assert_eq!(value(&text, &format!("hotbay_plugin_version_events_total{labels}")), Some(3));
         assert_eq!(value(&text, &format!("hotbay_plugin_version_cpu_microseconds_total{labels}")), Some(70));

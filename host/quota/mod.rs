@@ -41,7 +41,7 @@ pub use crate::quota::storage::{Kept, Room};
 #[derive(Debug)]
 pub struct Quotas {
     accounts: RwLock<Accounts>,
-    plugins: RwLock<HashMap<[u8; 32], Listed>>,
+    plugins: RwLock<HashMap<Listing, Listed>>,
     exposition: Exposition,
     /// Connections of a tenant that has no limit of its own.
     connections_max: u64,
@@ -56,6 +56,9 @@ struct Accounts {
     missed: usize,
     lifted: bool,
 }
+
+/// The owner of a version, `""` for the platform, and its component.
+type Listing = (Arc<str>, [u8; 32]);
 
 /// A plugin that somebody uses.
 #[derive(Debug)]
@@ -215,10 +218,11 @@ impl Quotas {
         accounts.by_tenant.values().chain([&accounts.shared]).cloned().collect()
     }
 
-    /// Lists a version of a plugin, by the digest of its component, so that its usage is known.
-    pub fn list(&self, name: &str, digest: [u8; 32], effort: &Arc<Effort>) {
-        let is_listed = |listed: &HashMap<[u8; 32], Listed>| {
-            listed.get(&digest).is_some_and(|listed| Arc::ptr_eq(&listed.effort, effort))
+    /// Lists a version of a plugin, by its owner and the digest of its component, so that its usage is known.
+    pub fn list(&self, owner: &str, name: &str, digest: [u8; 32], effort: &Arc<Effort>) {
+        let listing: Listing = (owner.into(), digest);
+        let is_listed = |listed: &HashMap<Listing, Listed>| {
+            listed.get(&listing).is_some_and(|listed| Arc::ptr_eq(&listed.effort, effort))
         };
         if is_listed(&self.plugins.read().unwrap_or_else(PoisonError::into_inner)) {
             return;
@@ -230,16 +234,19 @@ impl Quotas {
         }
         if plugins.len() < QUOTA_PLUGINS_MAX {
             let listed = Listed { name: name.into(), digest: hex::encode(digest).into(), effort: Arc::clone(effort) };
-            plugins.insert(digest, listed);
+            plugins.insert(listing, listed);
         }
     }
 
     /// The usage of all versions of plugins that ran, the one that used most processor time first.
     pub fn plugin_usage(&self) -> Vec<PluginUsage> {
         let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
-        let usage = plugins.values().map(|listed| PluginUsage::of(&listed.name, &listed.digest, &listed.effort));
-        let mut usage: Vec<PluginUsage> = usage.collect();
-        usage.sort_by(|one, other| (other.cpu_us, &one.digest).cmp(&(one.cpu_us, &other.digest)));
+        let of = |((owner, _), listed): (&Listing, &Listed)| {
+            PluginUsage::of(owner, &listed.name, &listed.digest, &listed.effort)
+        };
+        let mut usage: Vec<PluginUsage> = plugins.iter().map(of).collect();
+        let key = |usage: &PluginUsage| (Arc::clone(&usage.digest), Arc::clone(&usage.owner));
+        usage.sort_by(|one, other| (other.cpu_us, key(one)).cmp(&(one.cpu_us, key(other))));
         usage
     }
 

@@ -40,7 +40,7 @@ use crate::limits::NodeLimits;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Plugin, PluginError, Runtime};
 use crate::registry::manifest::Manifest;
-use crate::registry::mounts::Mounts;
+use crate::registry::mounts::{Mounts, Owned};
 use crate::registry::queue::Queue;
 use crate::registry::recordings::Studio;
 use crate::store::Store;
@@ -103,7 +103,8 @@ pub struct Registry {
     studio: Arc<Studio>,
     queue: Queue,
     directory: OnceLock<Arc<Directory>>,
-    loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
+    /// Each with the name and the grants of its owner's manifest.
+    loaded: Mutex<HashMap<Owned, Arc<Plugin>>>,
     /// Held while deployments change, so that they do one after another.
     deploying: tokio::sync::Mutex<()>,
     /// The same for limits of tenants.
@@ -167,7 +168,8 @@ impl Registry {
             return Err(RegistryError::Forbidden(why));
         }
         let manifest = Manifest::parse(&row.manifest)?;
-        if let Some(loaded) = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+        let owned: Owned = (row.tenant.clone(), digest);
+        if let Some(loaded) = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(&owned) {
             return Ok((Arc::clone(loaded), manifest));
         }
         let (runtime, path, name) = (Arc::clone(&self.runtime), self.component(digest), row.name.clone());
@@ -186,7 +188,7 @@ impl Registry {
             return Err(RegistryError::Folder { path: self.component(digest).display().to_string(), cause });
         }
         let loaded = Arc::new(loaded);
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::clone(&loaded));
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(owned, Arc::clone(&loaded));
         Ok((loaded, manifest))
     }
 
@@ -198,12 +200,12 @@ impl Registry {
     /// Puts the plans of all mounts in place and tells awake channels.
     fn apply(&self) {
         self.mounts.plan();
-        let in_use: Vec<Digest> = self.mounts.in_use();
+        let in_use = self.mounts.in_use();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.retain(|digest, _| in_use.contains(digest));
+        loaded.retain(|owned, _| in_use.contains(owned));
         if let Some(directory) = self.directory.get() {
-            for (digest, plugin) in loaded.iter() {
-                directory.quotas().list(plugin.name(), digest.0, plugin.effort());
+            for ((owner, digest), plugin) in loaded.iter() {
+                directory.quotas().list(owner, plugin.name(), digest.0, plugin.effort());
             }
             drop(loaded);
             directory.tell_of_versions();

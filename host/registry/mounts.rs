@@ -1,6 +1,6 @@
 //! The mounts as deployments see them: which versions are loaded for each, and the plan that follows from the active deployments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +48,7 @@ fn of(row: &Deployment) -> Owned {
 }
 
 /// A version by its owner and its component. Two owners may have the same component, each with a manifest, an approval and an end of its own.
-type Owned = (String, Digest);
+pub(super) type Owned = (String, Digest);
 
 /// Mount, tenant and pattern.
 pub(super) fn scope(row: &Deployment) -> (&str, Option<&str>, Option<&str>) {
@@ -72,7 +72,7 @@ struct State {
     /// Versions that channels may go back to, by mount, tenant and pattern.
     earlier: HashMap<(String, Option<String>, Option<String>), Owned>,
     /// Schemas of versions, loaded or not.
-    schemas: HashMap<Digest, u32>,
+    schemas: HashMap<(Arc<str>, Digest), u32>,
     recordings: Vec<Arc<Recorder>>,
 }
 
@@ -119,20 +119,21 @@ impl Mounts {
         manifest: &Manifest,
     ) -> Option<Arc<Version>> {
         let mut state = self.lock();
-        state.schemas.insert(plugin.digest(), manifest.state.schema);
+        state.schemas.insert((owner.into(), plugin.digest()), manifest.state.schema);
         let mount = state.mounts.get_mut(mount)?;
         let limits = &mount.logic.limits;
         let version = mount.versions.entry((owner.to_owned(), plugin.digest())).or_insert_with(|| {
             let accepts = manifest.state.accepts.iter().copied().collect();
             let limits = Arc::new(manifest.limits(limits));
-            Arc::new(Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts))
+            let version = Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts);
+            Arc::new(version.owned_by(owner))
         });
         Some(Arc::clone(version))
     }
 
     /// Remembers the schema of a version that is not loaded.
-    pub(super) fn remember_schema(&self, digest: Digest, schema: u32) {
-        self.lock().schemas.insert(digest, schema);
+    pub(super) fn remember_schema(&self, owner: &str, digest: Digest, schema: u32) {
+        self.lock().schemas.insert((owner.into(), digest), schema);
     }
 
     /// The deployments in force.
@@ -146,9 +147,9 @@ impl Mounts {
     }
 
     /// Versions that some mount has loaded.
-    pub(super) fn in_use(&self) -> Vec<Digest> {
+    pub(super) fn in_use(&self) -> HashSet<Owned> {
         let state = self.lock();
-        state.mounts.values().flat_map(|mount| mount.versions.keys()).map(|(_, digest)| *digest).collect()
+        state.mounts.values().flat_map(|mount| mount.versions.keys()).cloned().collect()
     }
 
     /// Puts a deployment in force, or in the place of what it was before: its version may run.

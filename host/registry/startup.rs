@@ -275,7 +275,7 @@ impl Registry {
         let mut after: Option<Cursor> = None;
         loop {
             let page = self.catalog().versions(&VersionFilter::default(), after.as_ref(), PAGE).await?;
-            page.rows.iter().for_each(|row| self.mounts.remember_schema(Digest(row.digest), row.schema));
+            page.rows.iter().for_each(|row| self.mounts.remember_schema(&row.tenant, Digest(row.digest), row.schema));
             after = page.next;
             if after.is_none() {
                 return Ok(());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use hotbay::channel::{CANARY_PARTS, Deployed, Plan, Rule, RuleKind, Tally, Version};
+use hotbay::channel::{CANARY_PARTS, Deployed, Plan, Rollout, Rule, RuleKind, Tally, Version};
 use hotbay::limits::MountLimits;
 
 use crate::inside::{Inside, ask};
@@ -29,7 +29,7 @@ fn try_out(inside: &Inside, version: &Arc<Version>, kind: RuleKind) -> Arc<Tally
     let tally = Arc::new(Tally::default());
     let mut plan = Plan::all(Arc::clone(&before.base));
     plan.base_deployed = before.base_deployed.clone();
-    plan.schemas.insert(version.digest(), version.schema);
+    plan.schemas.insert((Arc::clone(&version.owner), version.digest()), version.schema);
     plan.rules.push(Rule {
         tenant: None,
         pattern: None,
@@ -220,6 +220,35 @@ async fn a_version_of_another_schema_does_not_take_over() {
     inside.drain().await;
 }
 
+/// Law: a channel goes back to versions of the platform and of its own tenant alone, and takes over what they saved, whatever another
+/// tenant has of the same component. Which of two owners saved it is not written down: where they say different things, nobody's is taken.
+#[tokio::test]
+async fn what_another_tenant_has_of_a_component_is_not_taken_for_its_own() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let platforms = inside.version("second", 1, &[]);
+    let theirs = Version::with_schema(Arc::clone(&platforms.plugin), Arc::clone(&platforms.limits), 2, Vec::new());
+    let theirs = Arc::new(theirs.owned_by("acme"));
+    let base = Arc::clone(&inside.logic().rollout.plan().base);
+    let rollout = |versions: &[&Arc<Version>]| {
+        let mut plan = Plan::all(Arc::clone(&base));
+        plan.schemas.extend(versions.iter().map(|one| ((Arc::clone(&one.owner), one.digest()), one.schema)));
+        plan.earlier = versions.iter().copied().map(Arc::clone).collect();
+        Rollout::new(plan)
+    };
+    let known = |rollout: &Rollout, tenant: &str| {
+        let found = rollout.find(tenant, theirs.digest());
+        (found.map(|found| found.version.owner.to_string()), rollout.schema_of(tenant, theirs.digest()))
+    };
+
+    let one = rollout(&[&theirs]);
+    assert_eq!(known(&one, "acme"), (Some("acme".to_owned()), Some(2)));
+    assert_eq!(known(&one, "globex"), (None, None));
+    let both = rollout(&[&theirs, &platforms]);
+    assert_eq!(known(&both, "globex"), (Some(String::new()), Some(1)));
+    assert_eq!(known(&both, "acme"), (Some("acme".to_owned()), None));
+    inside.drain().await;
+}
+
 /// Goal: a version that was withdrawn is left whatever it does: it cannot hold its channels by failing to save.
 #[tokio::test]
 async fn a_withdrawn_version_cannot_keep_its_channels() {
@@ -369,7 +398,7 @@ async fn a_channel_leaves_its_canary_at_the_first_fault() {
 /// Events, and faults, that a version is told to have had.
 fn effort(inside: &Inside, version: &Version) -> (u64, u64) {
     let quotas = inside.directory.quotas();
-    quotas.list(version.plugin.name(), version.digest().0, version.plugin.effort());
+    quotas.list("", version.plugin.name(), version.digest().0, version.plugin.effort());
     let digest = version.digest().to_string();
     let all = quotas.plugin_usage();
     let usage = all.iter().find(|usage| *usage.digest == *digest).expect("it is listed");

@@ -131,3 +131,34 @@ async fn limits_of_a_manifest_are_of_its_owner() {
         assert!(grown.starts_with(answer), "{tenant}: {grown}");
     }
 }
+
+/// Law: each owner's use of a component is told under its own name, also where several have the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_told_under_the_name_that_its_owner_gave() {
+    let (broker, operator, own) = begin();
+    for (admin, tenant) in own.iter().zip(["acme", "globex"]) {
+        let name = format!("of-{tenant}");
+        upload(admin, tenant, &name).await;
+        let version = format!("{name}@1.0.0");
+        operator.cli(&["plugin", "approve", &version, "--tenant", tenant]).words();
+        operator
+            .cli(&["plugin", "deploy", &version, "--mount", "fixture", "--owner", tenant, "--tenant", tenant])
+            .words();
+    }
+    for (tenant, events) in [("default", 1), ("acme", 2), ("globex", 3)] {
+        let token = broker.token("ann", json!({ "tenant": tenant }));
+        let mut client = broker.connect_with("/ws?channel=a", &token).await;
+        for _ in 0..events {
+            assert_eq!(answers(&mut client).await, "on");
+        }
+    }
+    let told = operator.get("/usage").await.json();
+    let plugins = told["plugins"].as_array().expect("plugins");
+    for (owner, name, events) in [(None, "fixture", 1), (Some("acme"), "of-acme", 2), (Some("globex"), "of-globex", 3)]
+    {
+        let of = |one: &&Value| one["owner"].as_str() == owner && one["plugin"] == name;
+        let told_events = plugins.iter().find(of).and_then(|one| one["events"].as_u64());
+        assert!(told_events.is_some_and(|told| told >= events), "{name}: {told}");
+    }
+    assert_eq!(plugins.len(), 3, "{told}");
+}

@@ -139,13 +139,16 @@ impl Actor {
         let earlier = pinned.filter(|pinned| *pinned != self.assigned.version.digest());
         let taken = saved.clone().filter(|_| match earlier {
             None => true,
-            Some(earlier) => logic.rollout.schema_of(earlier).is_some_and(|schema| self.assigned.version.takes(schema)),
+            Some(earlier) => {
+                let schema = logic.rollout.schema_of(self.channel.name.tenant(), earlier);
+                schema.is_some_and(|schema| self.assigned.version.takes(schema))
+            }
         });
         let seed = rand::random();
         let mut opened = self.open_instance(&self.assigned.version, taken, seed, Purpose::Channel).await;
         // The version that wrote last: it goes on if the one that should take over from it cannot.
         // Not one that this channel just left.
-        let back = earlier.and_then(|earlier| logic.rollout.find(earlier));
+        let back = earlier.and_then(|earlier| logic.rollout.find(self.channel.name.tenant(), earlier));
         let back = back.filter(|back| self.declined != Some(back.deployed.id));
         let failed = opened.as_ref().err().cloned();
         match (failed, back) {

@@ -139,7 +139,7 @@ impl Actor {
         self.assigned = rollout.assign(&self.channel.name, self.declined);
         // What counts for all cannot be passed over, but what the channel had before may still be there.
         if self.declined == Some(self.assigned.deployed.id)
-            && let Some(earlier) = pinned.and_then(|pinned| rollout.find(pinned))
+            && let Some(earlier) = pinned.and_then(|pinned| rollout.find(self.channel.name.tenant(), pinned))
         {
             self.assigned = earlier;
         }

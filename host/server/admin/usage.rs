@@ -70,6 +70,9 @@ impl TenantUse {
 /// What a version of a plugin did since it was loaded.
 #[derive(Serialize, ToSchema)]
 struct PluginUse {
+    /// The tenant whose version it is; absent if it is the platform's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
     plugin: String,
     digest: String,
     /// Events it was given.
@@ -83,6 +86,7 @@ struct PluginUse {
 impl PluginUse {
     fn of(usage: &PluginUsage) -> Self {
         Self {
+            owner: Some(usage.owner.to_string()).filter(|owner| !owner.is_empty()),
             plugin: usage.plugin.to_string(),
             digest: usage.digest.to_string(),
             events: usage.events,
