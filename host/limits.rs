@@ -139,6 +139,8 @@ pub const ADMIN_BODY_MS_MAX: u64 = 10_000;
 pub const ADMIN_REASON_BYTES_MAX: usize = 1 << 10;
 /// How long a channel that is put to sleep may take to end its batch, in milliseconds.
 pub const BEDTIME_MS_MAX: u64 = 15_000;
+/// Versions a tenant may upload within 24 hours, unless an operator says how many (`uploads_per_day`).
+pub const UPLOADS_PER_DAY: u64 = 100;
 /// Uploads of versions at the same time; of each tenant and operator one.
 pub const UPLOADS_MAX: usize = 10;
 /// How long an upload may take, in milliseconds.
@@ -168,6 +170,8 @@ pub const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 
 /// Versions that wait to be vetted.
 pub const VETTING_QUEUE_MAX: usize = 64;
+/// Those of one tenant, so that it does not take the places of all others.
+pub const VETTING_QUEUE_TENANT_MAX: usize = 8;
 /// Recordings of channels that go on at the same time.
 pub const RECORDINGS_MAX: usize = 20;
 /// Tapes that are written at the same time.

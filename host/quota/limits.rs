@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// for example `{"connections_max":100,"plugin_cpu_ms_per_second":200}`. All may be changed while the tenant is being served, and hold at
 /// once: what is over a lower limit stays, and nothing is added to it.
 ///
-/// What is absent has no limit but those of node and mount.
+/// What is absent has no limit but those of node and mount; `uploads_per_day` is 100 then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantLimits {
@@ -45,7 +45,7 @@ pub struct TenantLimits {
     /// instance that cannot even begin is tried again for a while, then what waits for it is refused as `unavailable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_memory_bytes_max: Option<u64>,
-    /// Versions of plugins uploaded within 24 hours. Further ones are refused with 429.
+    /// Versions of plugins uploaded within 24 hours; absent: 100. Further ones are refused with 429.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploads_per_day: Option<u64>,
 }

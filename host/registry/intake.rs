@@ -1,19 +1,33 @@
-//! Uploads: what came in whole becomes a version, or leaves nothing.
+//! Components on the disk: what came in whole becomes a version, or leaves nothing; and what no version needs any more goes.
 
-use tokio::sync::Mutex;
-
+use crate::plugin::compile::Digest;
+use crate::quota::{Limit, Over};
 use crate::registry::versions::{Incoming, Upload};
-use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::Version;
-
-/// Held while one becomes a version, so that no file is taken away that another upload of the same component needs.
-static TAKING: Mutex<()> = Mutex::const_new(());
+use crate::registry::{Actor, DAY_MS, Registry, RegistryError};
+use crate::store::catalog::{Status, Version};
+use crate::telemetry::wall_ms;
 
 impl Registry {
+    /// Whether an upload of this tenant has a chance, before its component comes. Judged [again](Self::add) when it is there.
+    ///
+    /// # Errors
+    /// If the tenant may not upload, uploaded as many as it may within a day, or too many wait to be vetted.
+    pub async fn expect(&self, tenant: &str) -> Result<(), RegistryError> {
+        let terms = self.terms(tenant).await?;
+        terms.check_open(tenant)?;
+        if let Some(max) = terms.uploads_max
+            && self.catalog().count_uploads_since(tenant, wall_ms().saturating_sub(DAY_MS)).await? >= max
+        {
+            return Err(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
+        }
+        drop(self.queue.place(tenant)?);
+        Ok(())
+    }
+
     /// Makes a version of a component that came in whole. It waits to be vetted.
     ///
     /// # Errors
-    /// If the disk does not take it, or it cannot be [added](Self::add); then its file is gone, unless another version has it.
+    /// If the disk does not take it, or it cannot be [added](Self::add); then its file is gone, unless another version needs it.
     pub async fn take_in(
         &self,
         who: &Actor,
@@ -21,15 +35,48 @@ impl Registry {
         upload: &Upload<'_>,
         incoming: Incoming,
     ) -> Result<Version, RegistryError> {
-        let _turn = TAKING.lock().await;
+        let _turn = self.taking.lock().await;
         let (digest, bytes) = self.keep(incoming).await?;
         let added = self.add(who, tenant, upload, (digest, bytes)).await;
-        if added.is_err() && self.catalog().statuses(&digest.0).await.is_ok_and(|known| known.is_empty()) {
-            let path = self.component(digest);
-            if let Err(error) = tokio::fs::remove_file(&path).await {
-                tracing::warn!(path = %path.display(), %error, "the file of a refused upload stays behind; delete it");
-            }
+        if added.is_err() {
+            self.let_go_in_turn(digest).await;
         }
         added
+    }
+
+    /// Removes a component, unless a version needs it: one that was not rejected, of whatever owner.
+    pub(super) async fn let_go(&self, digest: Digest) {
+        let _turn = self.taking.lock().await;
+        self.let_go_in_turn(digest).await;
+    }
+
+    async fn let_go_in_turn(&self, digest: Digest) {
+        let known = self.catalog().statuses(&digest.0).await;
+        if known.is_ok_and(|known| known.iter().all(|(_, status)| *status == Status::Rejected)) {
+            let path = self.component(digest);
+            if let Err(error) = tokio::fs::remove_file(&path).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "the file of a refused version stays behind; delete it");
+            }
+        }
+    }
+
+    /// Removes what uploads that were cut off left, and components that no version names, when the broker starts.
+    pub(super) async fn remove_left_behind(&self) -> Result<(), RegistryError> {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let mut digest = [0; 32];
+            let component = name.strip_suffix(".wasm").map(|hex| hex::decode_to_slice(hex, &mut digest));
+            let is_left = match component {
+                Some(Ok(())) => self.catalog().statuses(&digest).await?.is_empty(),
+                _ => name.starts_with("incoming-"),
+            };
+            if is_left {
+                tracing::info!(path = %entry.path().display(), "no version has this file: it is removed");
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod deploy;
 mod error;
 mod intake;
 mod keys;
+mod line;
 pub mod manifest;
 mod mounts;
 mod queue;
@@ -39,9 +40,9 @@ use crate::channel::{Directory, Logic, Version};
 use crate::limits::NodeLimits;
 use crate::plugin::compile::Digest;
 use crate::plugin::{Plugin, PluginError, Runtime};
+use crate::registry::line::Line;
 use crate::registry::manifest::Manifest;
 use crate::registry::mounts::{Mounts, Owned};
-use crate::registry::queue::Queue;
 use crate::registry::recordings::Studio;
 use crate::store::Store;
 use crate::store::catalog::{self, AuditEntry, Catalog, Status};
@@ -101,10 +102,13 @@ pub struct Registry {
     limits: NodeLimits,
     mounts: Mounts,
     studio: Arc<Studio>,
-    queue: Queue,
+    /// Versions that wait to be vetted.
+    queue: Line,
     directory: OnceLock<Arc<Directory>>,
     /// Each with the name and the grants of its owner's manifest.
     loaded: Mutex<HashMap<Owned, Arc<Plugin>>>,
+    /// Held while a component becomes a version, or goes because none needs it any more.
+    taking: tokio::sync::Mutex<()>,
     /// Held while deployments change, so that they do one after another.
     deploying: tokio::sync::Mutex<()>,
     /// The same for limits of tenants.
@@ -135,9 +139,10 @@ impl Registry {
             folder,
             limits,
             mounts: Mounts::default(),
-            queue: Queue::default(),
+            queue: Line::default(),
             directory: OnceLock::new(),
             loaded: Mutex::default(),
+            taking: tokio::sync::Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
             limiting: tokio::sync::Mutex::default(),
         })

@@ -1,19 +1,22 @@
 //! The queue of vetting: one version after the other, each step written down as it ends. What waits survives a restart.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::limits::{MountLimits, VET_TRIES_MAX, VETTING_QUEUE_MAX};
+use crate::limits::{MountLimits, VET_TRIES_MAX};
 use crate::plugin::compile::Digest;
 use crate::protocol::capability::Capability;
 use crate::protocol::name::{ChannelName, ChannelPattern};
 use crate::registry::chosen::CHOSEN;
 use crate::registry::deploy::PAGE;
+use crate::registry::line::{Full, Waiting};
 use crate::registry::manifest::Manifest;
+use crate::registry::startup::CONFIGURATION;
 use crate::registry::tenants::Policy;
 use crate::registry::vet::{self, Report, Step, VetError};
 use crate::registry::{Actor, Registry, RegistryError};
@@ -25,77 +28,118 @@ pub(super) const SIGNATURE: &str = "signature";
 /// Steps that may wait to be written down.
 const STEPS_MAX: usize = 64;
 
-/// A version that waits.
-pub(super) type Waiting = (String, Digest);
+/// How long a version waits that could not be vetted because the store failed: first, and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_mins(1);
+/// How often the store is asked for versions that had no place.
+const LOOK: Duration = Duration::from_secs(10);
 
-/// Both ends of the queue.
-pub(super) struct Queue {
-    pub(super) waiting: mpsc::Sender<Waiting>,
-    next: tokio::sync::Mutex<mpsc::Receiver<Waiting>>,
+/// What became of the versions that could not be vetted.
+#[derive(Default)]
+struct Tries {
+    /// How often each was tried in vain.
+    starved: HashMap<Waiting, u32>,
+    unwritten: HashMap<Waiting, u32>,
+    /// Those that wait for the next start.
+    given_up: HashSet<Waiting>,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
-        let (waiting, next) = mpsc::channel(VETTING_QUEUE_MAX);
-        Self { waiting, next: tokio::sync::Mutex::new(next) }
+impl Tries {
+    /// When a version is tried again; `None` if trying does not help.
+    fn again(&mut self, waiting: &Waiting, error: &RegistryError) -> Option<Duration> {
+        let count = |tries: &mut HashMap<Waiting, u32>| {
+            let tries = tries.entry(waiting.clone()).or_default();
+            *tries += 1;
+            *tries
+        };
+        match error {
+            RegistryError::Vetting(VetError::Starved { .. }) => {
+                (count(&mut self.starved) < VET_TRIES_MAX).then_some(Duration::ZERO)
+            }
+            RegistryError::Store(error) if error.retryable() => {
+                let doubled = 2_u32.saturating_pow(count(&mut self.unwritten) - 1);
+                Some(AGAIN.saturating_mul(doubled).min(AGAIN_MAX))
+            }
+            _ => None,
+        }
+    }
+
+    fn forget(&mut self, waiting: &Waiting) {
+        self.starved.remove(waiting);
+        self.unwritten.remove(waiting);
     }
 }
 
 impl Registry {
     /// Vets what waits, until the broker stops.
     pub async fn run_vetting(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        if let Err(error) = self.requeue().await {
-            tracing::error!(%error, "versions that waited to be vetted cannot be read; they wait for the next start");
-        }
-        let mut next = self.queue.next.lock().await;
-        let mut starved: HashMap<Waiting, u32> = HashMap::new();
+        let mut tries = Tries::default();
+        // Whether versions may wait in the store that have no place here.
+        let mut more = true;
         loop {
-            let (tenant, digest) = tokio::select! {
+            if more {
+                match self.requeue(&tries.given_up).await {
+                    Ok(all) => more = !all,
+                    Err(error) => {
+                        tracing::warn!(%error, "versions that waited to be vetted cannot be read; trying again");
+                    }
+                }
+            }
+            let waiting = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                waiting = next.recv() => match waiting {
-                    Some(waiting) => waiting,
-                    None => return,
-                },
+                waiting = self.queue.next() => waiting,
+                () = tokio::time::sleep(LOOK), if more => continue,
             };
-            let vetting = self.vet_waiting(&tenant, digest);
-            tokio::select! {
+            let vetting = self.vet_waiting(&waiting.0, waiting.1);
+            let result = tokio::select! {
                 biased;
                 // It is vetted again at the next start.
                 _ = stop.wait_for(|stop| *stop) => return,
-                result = vetting => match result {
-                    Ok(()) => drop(starved.remove(&(tenant, digest))),
-                    Err(error) => self.put_back(&(tenant, digest), &error, &mut starved),
-                },
+                result = vetting => result,
+            };
+            match result {
+                Ok(()) => {
+                    tries.forget(&waiting);
+                    self.queue.leave(&waiting.0);
+                }
+                Err(error) => self.put_back(waiting, &error, &mut tries),
             }
         }
     }
 
-    /// A version could not be vetted: behind the others it is tried again, if that was for lack of processor time.
-    fn put_back(&self, waiting: &Waiting, error: &RegistryError, starved: &mut HashMap<Waiting, u32>) {
-        let (tenant, digest) = waiting;
-        let tries = starved.entry(waiting.clone()).or_insert(0);
-        *tries += 1;
-        let is_starved = matches!(error, RegistryError::Vetting(VetError::Starved { .. }));
-        if is_starved && *tries < VET_TRIES_MAX && self.queue.waiting.try_send(waiting.clone()).is_ok() {
+    /// A version could not be vetted: behind the others it is tried again, if that was for lack of processor time, or the store's doing.
+    fn put_back(&self, waiting: Waiting, error: &RegistryError, tries: &mut Tries) {
+        let (tenant, digest) = &waiting;
+        if let Some(after) = tries.again(&waiting, error) {
             tracing::warn!(tenant, %digest, %error, "a version is vetted once more");
+            self.queue.again(waiting, after);
         } else {
-            starved.remove(waiting);
             tracing::error!(tenant, %digest, %error, "a version could not be vetted; it waits for the next start");
+            self.queue.leave(tenant);
+            tries.forget(&waiting);
+            tries.given_up.insert(waiting);
         }
     }
 
-    /// What waited, or was being vetted, when the broker before stopped.
-    async fn requeue(&self) -> Result<(), RegistryError> {
+    /// Gives places to what waits in the store, as when the broker before stopped. False if there was none for some.
+    async fn requeue(&self, given_up: &HashSet<Waiting>) -> Result<bool, RegistryError> {
+        let mut all = true;
         for status in [Status::Vetting, Status::Uploaded] {
             let filter = VersionFilter { status: Some(status), ..VersionFilter::default() };
             let mut after: Option<Cursor> = None;
             loop {
                 let page = self.catalog().versions(&filter, after.as_ref(), PAGE).await?;
                 for row in page.rows {
-                    // Beyond what fits they wait for the next start.
-                    if self.queue.waiting.try_send((row.tenant, Digest(row.digest))).is_err() {
-                        return Ok(());
+                    let waiting = (row.tenant, Digest(row.digest));
+                    // What comes with the configuration is vetted by whoever takes it in.
+                    if row.uploader == CONFIGURATION || given_up.contains(&waiting) || self.queue.has(&waiting) {
+                        continue;
+                    }
+                    match self.queue.place(&waiting.0) {
+                        Ok(place) => place.fill(waiting.1),
+                        Err(Full::Tenant(_)) => all = false,
+                        Err(Full::All) => return Ok(false),
                     }
                 }
                 after = page.next;
@@ -104,18 +148,22 @@ impl Registry {
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn vet_waiting(&self, tenant: &str, digest: Digest) -> Result<(), RegistryError> {
-        let Some(row) = self.catalog().version(tenant, &digest.0).await? else { return Ok(()) };
-        // Somebody may have refused it while it waited.
-        if !matches!(row.status, Status::Uploaded | Status::Vetting) {
-            return Ok(());
-        }
+        let waits = |row: &catalog::Version| matches!(row.status, Status::Uploaded | Status::Vetting);
+        // Somebody may refuse it while it waits, or while it is looked at: its component is gone then.
+        let Some(row) = self.catalog().version(tenant, &digest.0).await?.filter(waits) else { return Ok(()) };
         let terms = self.terms(tenant).await?;
         let trial = self.mounts.trial_of(&row.name);
-        let report = self.vet(&row, &terms.grants, trial.as_ref()).await?;
+        let report = match self.vet(&row, &terms.grants, trial.as_ref()).await {
+            Ok(report) => report,
+            Err(error) => {
+                let now = self.catalog().version(tenant, &digest.0).await?;
+                return if now.is_some_and(|now| waits(&now)) { Err(error) } else { Ok(()) };
+            }
+        };
         if !report.passed() {
             return Ok(());
         }
@@ -214,7 +262,12 @@ impl Registry {
         ];
         let who = Actor { name: "vetting".to_owned(), reason: why.clone() };
         let audit = who.did("plugin.vetted", &row.tenant, digest.to_string(), &json!({ "verdict": verdict }));
-        self.catalog().change(changes, Some(audit)).await?;
+        if self.catalog().change(changes, Some(audit)).await?.is_none() {
+            return Err(RegistryError::Conflict(format!("{}@{} was decided about meanwhile", row.name, row.version)));
+        }
+        if to == Status::Rejected {
+            self.let_go(digest).await;
+        }
         match why {
             None => tracing::info!(plugin = row.name, version = row.version, %digest, "vetted"),
             Some(why) => tracing::warn!(plugin = row.name, version = row.version, %digest, why, "refused by vetting"),

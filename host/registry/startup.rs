@@ -23,7 +23,7 @@ use crate::store::catalog::{self, Approval, Change, Cursor, DeploymentFilter, St
 use crate::telemetry::wall_ms;
 
 /// Who does what the configuration says.
-const CONFIGURATION: &str = "configuration";
+pub(super) const CONFIGURATION: &str = "configuration";
 /// Bytes of a component that are copied at once.
 const CHUNK: usize = 64 << 10;
 
@@ -68,6 +68,8 @@ impl Registry {
     /// # Errors
     /// If it cannot be read, or does not pass.
     pub async fn enter(&self, configured: &Configured) -> Result<Entered, RegistryError> {
+        // Until the version waits to be vetted nothing says that its component is needed.
+        let taking = self.taking.lock().await;
         let kept = self.copy(&configured.path).await?;
         let text = self.manifest_of(configured).await?;
         let manifest = Manifest::parse(&text)?;
@@ -86,6 +88,7 @@ impl Registry {
             // Perhaps by an earlier version of the broker, or under other limits: whoever wrote the configuration wants it again.
             self.reconsider(&mut row).await?;
         }
+        drop(taking);
         if matches!(row.status, Status::Uploaded | Status::Vetting | Status::Vetted) {
             self.approve_configured(&mut row, configured).await?;
         }
@@ -224,7 +227,7 @@ impl Registry {
         directory: Arc<Directory>,
         configured: &[(String, Entered)],
     ) -> Result<(), RegistryError> {
-        self.remove_left_behind();
+        self.remove_left_behind().await?;
         self.learn_schemas().await?;
         self.end_tapes_left_behind().await?;
         let mut unrestored = BTreeSet::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::limits::CATALOG_ROWS_MAX;
+use crate::limits::{CATALOG_ROWS_MAX, UPLOADS_PER_DAY};
 use crate::protocol::capability::Capability;
 use crate::protocol::name::check_part;
 use crate::quota::{Kept, Quotas, TenantLimits};
@@ -71,7 +71,7 @@ impl Terms {
     /// Of a tenant nobody said anything about: an operator looks at each version, and it may keep state and write log lines.
     fn of_stranger() -> Self {
         let grants = BTreeSet::from([Capability::Kv, Capability::Log, Capability::Logging]);
-        Self { policy: Policy::Review, grants, trusted: Vec::new(), uploads_max: None }
+        Self { policy: Policy::Review, grants, trusted: Vec::new(), uploads_max: Some(UPLOADS_PER_DAY) }
     }
 
     /// Of the platform itself.
@@ -85,8 +85,17 @@ impl Terms {
             policy: Policy::parse(&row.policy)?,
             grants: row.grants.iter().map(|name| capability(name)).collect::<Result<_, _>>()?,
             trusted: row.trusted_keys.iter().map(|key| trusted(key)).collect::<Result<_, _>>()?,
-            uploads_max: limits(row)?.uploads_per_day,
+            uploads_max: Some(limits(row)?.uploads_per_day.unwrap_or(UPLOADS_PER_DAY)),
         })
+    }
+
+    /// Refuses a tenant that may not upload.
+    pub(super) fn check_open(&self, tenant: &str) -> Result<(), RegistryError> {
+        if self.policy == Policy::Closed {
+            let why = format!("the tenant {tenant:?} may not upload plugins (its policy is closed); ask an operator");
+            return Err(RegistryError::Forbidden(why));
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::limits::VETTING_QUEUE_MAX;
 use crate::plugin::PluginError;
 use crate::plugin::compile::Digest;
 use crate::quota::{Limit, Over};
@@ -14,7 +13,7 @@ use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::queue::SIGNATURE;
 use crate::registry::signature;
-use crate::registry::tenants::{Policy, Terms};
+use crate::registry::tenants::Terms;
 use crate::registry::{Actor, DAY_MS, Registry, RegistryError};
 use crate::store::catalog::{
     self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status, Verdict, Vetting, VettingStep,
@@ -111,10 +110,7 @@ impl Registry {
     ) -> Result<catalog::Version, RegistryError> {
         let Upload { manifest, signature, tapes } = *upload;
         let terms = self.terms(tenant).await?;
-        if terms.policy == Policy::Closed {
-            let why = format!("the tenant {tenant:?} may not upload plugins (its policy is closed); ask an operator");
-            return Err(RegistryError::Forbidden(why));
-        }
+        terms.check_open(tenant)?;
         let parsed = Manifest::parse(manifest)?;
         let signed = signature.map(|signature| signed(manifest, signature, &terms, digest)).transpose()?;
         if let Some(named) = parsed.digest.filter(|named| *named != digest) {
@@ -127,10 +123,7 @@ impl Registry {
         let detail = json!({ "version": format!("{}@{}", row.name, row.version), "bytes": bytes, "capabilities": row.capabilities });
         let audit = who.did("plugin.uploaded", tenant, digest.to_string(), &detail);
         // Before it is written down, or it would wait for the next start.
-        let Ok(turn) = self.queue.waiting.try_reserve() else {
-            let why = format!("{VETTING_QUEUE_MAX} versions wait to be vetted; try again later");
-            return Err(RegistryError::TooMuch(why));
-        };
+        let place = self.queue.place(tenant)?;
         let since_ms = row.uploaded_ms.saturating_sub(DAY_MS);
         let few =
             terms.uploads_max.map(|count| Change::RequireUploadsBelow { tenant: row.tenant.clone(), since_ms, count });
@@ -149,7 +142,7 @@ impl Registry {
         if self.catalog().change(changes, Some(audit)).await?.is_none() {
             return Err(self.why_not_added(&row, since_ms, &terms).await?);
         }
-        turn.send((tenant.to_owned(), digest));
+        place.fill(digest);
         Ok(row)
     }
 
@@ -211,7 +204,9 @@ impl Registry {
     pub async fn reject(&self, who: &Actor, row: &catalog::Version) -> Result<(), RegistryError> {
         let from = [Status::Uploaded, Status::Vetting, Status::Vetted];
         let changes = vec![Self::becomes(row, &from, Status::Rejected, who.reason.clone())];
-        self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await
+        self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await?;
+        self.let_go(Digest(row.digest)).await;
+        Ok(())
     }
 
     pub(super) fn becomes(row: &catalog::Version, from: &[Status], to: Status, reason: Option<String>) -> Change {
@@ -234,15 +229,6 @@ impl Registry {
         let now = self.catalog().version(&row.tenant, &row.digest).await?;
         let status = now.map_or_else(|| "not there any more".to_owned(), |now| now.status.to_string());
         Err(RegistryError::Conflict(format!("{}@{} is {status}, and not {wanted}", row.name, row.version)))
-    }
-
-    /// Removes components that no version names, left by uploads that were cut off, when the broker starts.
-    pub(super) fn remove_left_behind(&self) {
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("incoming-") {
-                drop(std::fs::remove_file(entry.path()));
-            }
-        }
     }
 
     /// All deployments in force that the store knows.

@@ -167,3 +167,165 @@ fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
 }
+
+/// The components that are there, by digest.
+fn components(broker: &Broker) -> Vec<String> {
+    let files = std::fs::read_dir(broker.data().join("plugins")).expect("a folder").flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    names.filter_map(|name| name.strip_suffix(".wasm").map(str::to_owned)).collect()
+}
+
+/// Waits until a version was looked at; answers its status and its digest.
+async fn looked_at(admin: &Admin, path: &str) -> (String, String) {
+    let wait = async {
+        loop {
+            let shown = admin.get(path).await.json();
+            let status = shown["status"].as_str().unwrap_or_default().to_owned();
+            if !["uploaded", "vetting"].contains(&status.as_str()) {
+                return (status, shown["digest"].as_str().unwrap_or_default().to_owned());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("a verdict in time")
+}
+
+/// Law: what was refused leaves no component behind, unless another version has the same; and what no version names goes when the broker
+/// starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn components_that_nobody_needs_go() {
+    let mut broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let wasm = std::fs::read(crate::support::rebuilt("fixture", "shared", folder.path())).expect("a component");
+    operator.cli(&["tenant", "set", "globex", "--grants", "kv,log,logging,sql,stats"]).words();
+    let upload = async |tenant: &str, wasm: &[u8]| {
+        let manifest = manifest_text("own", "1.0.0");
+        let parts = [("manifest", manifest.as_bytes()), ("component", wasm)];
+        let answer = operator.upload(&format!("/tenants/{tenant}/plugins"), &parts).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        looked_at(&operator, &format!("/tenants/{tenant}/plugins/own@1.0.0")).await
+    };
+    // acme is granted too little.
+    let (status, digest) = upload("acme", &wasm).await;
+    assert_eq!(status, "rejected");
+    assert!(!components(&broker).contains(&digest));
+    assert_eq!(upload("globex", &wasm).await, ("vetted".to_owned(), digest.clone()));
+    assert_eq!(upload("initech", &wasm).await, ("rejected".to_owned(), digest.clone()));
+    assert!(components(&broker).contains(&digest), "globex needs it");
+    let nobodys = "0".repeat(64);
+    std::fs::write(broker.data().join(format!("plugins/{nobodys}.wasm")), "x").expect("a file");
+
+    broker.terminate().await;
+    broker.start();
+    let operator = Admin::with(&broker, Some(operator.key()));
+
+    let there = components(&broker);
+    assert!(there.contains(&digest) && !there.contains(&nobodys) && there.len() == 2, "{there:?}");
+    operator.cli(&["plugin", "reject", "own@1.0.0", "--tenant", "globex", "--reason", "no"]).words();
+    assert!(!components(&broker).contains(&digest));
+}
+
+/// Law: who cannot get a version in is told before its component is taken; and a tenant nobody said anything about has 100 a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_chance_is_refused_before_its_component() {
+    let broker = Setup::fixture("").set("limits.plugin_bytes_max", 4 << 20).start();
+    let operator = Admin::operator(&broker);
+    operator.cli(&["tenant", "set", "closed", "--policy", "closed"]).words();
+    operator.cli(&["tenant", "set", "few", "--limits", "{\"uploads_per_day\":0}"]).words();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = sqlx::ConnectOptions::connect(&options).await.expect("the database");
+    let ninety_nine = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 99) \
+        INSERT INTO plugin (tenant, digest, name, version, contract, manifest, schema, accepts, capabilities, bytes, uploader, \
+        uploaded_ms, status) SELECT 'stranger', randomblob(32), 'x', '1.0.' || n, '1', '', 1, '[]', '[]', 1, 'test', \
+        unixepoch() * 1000, 'rejected' FROM n";
+    sqlx::query(ninety_nine).execute(&mut database).await.expect("rows");
+    let manifest = manifest_text("own", "1.0.0");
+    let upload = async |tenant: &str, component: &[u8]| {
+        let parts = [("manifest", manifest.as_bytes()), ("component", component)];
+        let answer = operator.upload(&format!("/tenants/{tenant}/plugins"), &parts).await;
+        (answer.status, message(&answer.json()).to_owned())
+    };
+    // Whoever has a chance hears of its size, which is known when all of it came.
+    let large = vec![0; (4 << 20) + 1];
+    assert_eq!(upload("stranger", &large).await.0, 413);
+    let (status, words) = upload("closed", &large).await;
+    assert!(status == 403 && words.contains("its policy is closed"), "{status} {words}");
+    let (status, words) = upload("few", &large).await;
+    assert!(status == 429 && words.contains("uploads_per_day"), "{status} {words}");
+
+    assert_eq!(upload("stranger", b"\0asm").await.0, 202, "the hundredth");
+    let (status, words) = upload("stranger", &large).await;
+    assert!(status == 429 && words.contains("100 uploads within 24 hours (uploads_per_day)"), "{status} {words}");
+    assert_eq!(left_behind(&broker), Vec::<String>::new());
+}
+
+/// Law: a tenant that uploads one version after the other gets no more than its places in front of vetting, and others get theirs; what
+/// waits in the store beyond that is vetted after a restart, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_does_not_fill_the_line() {
+    let mut broker = Setup::fixture("").with_nothing_compiled().start();
+    let operator = Admin::operator(&broker);
+    for tenant in ["acme", "globex"] {
+        operator.cli(&["tenant", "set", tenant, "--grants", "kv,log,logging,sql,stats"]).words();
+    }
+    let wasm = std::fs::read(fixture()).expect("a component");
+    let upload = async |tenant: &str, number: u8| {
+        let component = [wasm.as_slice(), &[0, 2, 1, number]].concat();
+        let manifest = manifest_text(tenant, &format!("1.0.{number}"));
+        let parts = [("manifest", manifest.as_bytes()), ("component", component.as_slice())];
+        let answer = operator.upload(&format!("/tenants/{tenant}/plugins"), &parts).await;
+        (answer.status, answer.text)
+    };
+    let mut refused = None;
+    for number in 0..100 {
+        match upload("acme", number).await {
+            (202, _) => {}
+            other => {
+                refused = Some(other);
+                break;
+            }
+        }
+    }
+    let (status, words) = refused.expect("a refusal");
+    assert!(
+        status == 429 && words.contains("8 versions of the tenant \\\"acme\\\" wait to be vetted"),
+        "{status} {words}"
+    );
+    for number in 100..102 {
+        let (status, words) = upload("globex", number).await;
+        assert_eq!(status, 202, "{words}");
+    }
+
+    // All of it is one tenant's, and waits.
+    broker.kill();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = sqlx::ConnectOptions::connect(&options.foreign_keys(false)).await.expect("the database");
+    for table in ["vetting_step", "vetting", "plugin"] {
+        let sql = format!("UPDATE {table} SET tenant = 'acme' WHERE tenant = 'globex'");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut database).await.expect("rows");
+    }
+    let waits = "UPDATE plugin SET status = 'uploaded' WHERE tenant = 'acme'";
+    let waiting = sqlx::query(waits).execute(&mut database).await.expect("rows").rows_affected();
+    assert!(waiting > 8, "{waiting}");
+    drop(database);
+
+    broker.start();
+
+    let operator = Admin::with(&broker, Some(operator.key()));
+    // Vetting gets what time nobody else wants: each of them has a deadline of its own.
+    for more in 1..=waiting {
+        let wait = async {
+            loop {
+                let listed = operator.get("/tenants/acme/plugins?status=vetted").await.json();
+                if listed["items"].as_array().is_some_and(|vetted| vetted.len() as u64 >= more) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{more} of {waiting} are not vetted in time"));
+    }
+}

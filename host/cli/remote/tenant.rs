@@ -49,7 +49,7 @@ pub(in crate::cli) struct Set {
     /// What its plugins may use, all of it: kv, log, logging, sql, stats; none with an empty text
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     grants: Option<Vec<String>>,
-    /// Its limits, all of them, as a JSON object
+    /// Its limits, all of them, as a JSON object; what is absent is the node's, and `uploads_per_day` is 100
     #[arg(long, value_name = "JSON", value_parser = object)]
     limits: Option<Value>,
     /// A public key of minisign whose signatures count as its approval; may be repeated, and is then all of them

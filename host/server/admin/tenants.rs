@@ -96,7 +96,7 @@ pub(super) struct TenantAsked {
     policy: Option<String>,
     /// Capabilities its plugins may be given: `kv`, `log`, `logging`, `sql`, `stats`.
     grants: Option<Vec<String>>,
-    /// Its limits, all of them; they hold at once. Those that are absent are the node's.
+    /// Its limits, all of them; they hold at once. Those that are absent are the node's, and `uploads_per_day` is 100.
     #[schema(value_type = Option<Object>, example = json!({ "connections_max": 100, "plugin_cpu_ms_per_second": 200 }))]
     limits: Option<serde_json::Map<String, serde_json::Value>>,
     /// Public keys of minisign whose signatures count as its approval.

@@ -86,13 +86,16 @@ pub(super) struct Upload {
 /// Uploads a version
 ///
 /// It is vetted before anything of it runs, in the background; follow `vetting`. Needs the parts in the order `manifest`, `signature`
-/// (if any), `component`.
+/// (if any), `component`. Of a tenant as many are taken within 24 hours as its `uploads_per_day` says (100 unless it is set), and at most 8 wait
+/// to be vetted at a time: further ones get 429.
 #[utoipa::path(
     post, path = "/plugins", tag = "plugins", params(UploadAsked),
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Uploaded), (status = 400, body = super::failure::FailureBody),
-        (status = 404, body = super::failure::FailureBody), (status = 409, body = super::failure::FailureBody), (status = 413, body = super::failure::FailureBody),
+        (status = 403, body = super::failure::FailureBody), (status = 404, body = super::failure::FailureBody),
+        (status = 409, body = super::failure::FailureBody), (status = 413, body = super::failure::FailureBody),
+        (status = 429, body = super::failure::FailureBody),
     )
 )]
 pub(super) async fn upload(
@@ -168,6 +171,7 @@ async fn take(site: &Site, owner: &Owner, tapes: &[i64], parts: &mut Parts) -> R
     if name.as_deref() != Some("component") {
         return Err(misplaced("component", name.as_deref()));
     }
+    site.registry.expect(&owner.tenant).await?;
     let mut incoming = site.registry.receive().await?;
     while let Some(piece) = parts.piece().await? {
         incoming.write(&piece).await.map_err(|error| match error {
