@@ -91,12 +91,13 @@ impl Registry {
     /// Deploys a version. It takes hold in awake channels within moments, and in sleeping ones when they wake.
     ///
     /// # Errors
-    /// If there is no such mount or version, it may not run there, or the channels' state is none it takes over.
+    /// If there is no such mount or version, it may not run there, it asks for more than its owner is granted now, or the channels' state is none it takes over.
     pub async fn deploy(&self, who: &Actor, ask: Deploy) -> Result<Deployment, RegistryError> {
         let _turn = self.deploying.lock().await;
         ask.strategy.check()?;
         let row = self.find(&ask.owner, &ask.version).await?;
         self.check_scope(&ask, &row)?;
+        self.terms(&row.tenant).await?.check_grants(&row)?;
         let (plugin, manifest) = self.load(&row).await?;
         let missing = || RegistryError::NotFound { what: format!("mount {:?}", ask.mount) };
         self.check_schema(&ask, &row, &manifest.state.accepts.iter().copied().collect::<Vec<_>>())?;

@@ -19,7 +19,7 @@ use crate::registry::manifest::Manifest;
 use crate::registry::startup::CONFIGURATION;
 use crate::registry::tenants::Policy;
 use crate::registry::vet::{self, Report, Step, VetError};
-use crate::registry::{Actor, Registry, RegistryError};
+use crate::registry::{Actor, Registry, RegistryError, signature};
 use crate::store::catalog::{self, Change, Cursor, Status, Verdict, VersionFilter, Vetting, VettingStep};
 use crate::telemetry::wall_ms;
 
@@ -164,15 +164,27 @@ impl Registry {
                 return if now.is_some_and(|now| waits(&now)) { Err(error) } else { Ok(()) };
             }
         };
-        if !report.passed() {
-            return Ok(());
-        }
-        let signed = self.signature_of(&row).await?;
-        if let (Policy::Auto, Some((key_id, signature))) = (terms.policy, signed) {
-            let who = Actor::new(format!("signature {key_id}")).because("policy auto: a trusted signature is enough");
-            self.approve(&who, &row, Some((key_id, signature))).await?;
+        if report.passed()
+            && let Err(error) = self.approve_signed(&row).await
+        {
+            // It is vetted all the same, and an operator may approve it.
+            tracing::warn!(tenant, %digest, %error, "a version passed vetting, and is not approved by its signature; an operator may");
         }
         Ok(())
+    }
+
+    /// Approves a version that passed vetting by the signature that came with it, if that is enough by what the tenant's policy and keys are
+    /// now.
+    async fn approve_signed(&self, row: &catalog::Version) -> Result<(), RegistryError> {
+        let Some((_, signature)) = self.signature_of(row).await? else { return Ok(()) };
+        let terms = self.terms(&row.tenant).await?;
+        if terms.policy != Policy::Auto {
+            return Ok(());
+        }
+        let key_id = signature::verify(row.manifest.as_bytes(), &signature, &terms.trusted, Digest(row.digest));
+        let key_id = key_id.map_err(|e| RegistryError::Forbidden(format!("signature: {e}")))?.to_string();
+        let who = Actor::new(format!("signature {key_id}")).because("policy auto: a trusted signature is enough");
+        self.approve(&who, row, Some((key_id, signature))).await
     }
 
     /// The trusted signature that came with a version.

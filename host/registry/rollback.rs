@@ -117,6 +117,10 @@ impl Registry {
         if version.status != Status::Approved {
             return Ok(false);
         }
+        if let Err(error) = self.terms(&version.tenant).await?.check_grants(&version) {
+            tracing::warn!(deployment = row.id, mount = row.mount, %error, "a deployment cannot be in force again");
+            return Ok(false);
+        }
         match self.load(&version).await {
             Ok((plugin, manifest)) => Ok(self.mounts.version(&row.mount, &row.owner, &plugin, &manifest).is_some()),
             Err(error) => {

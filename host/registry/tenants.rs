@@ -11,7 +11,7 @@ use crate::protocol::name::check_part;
 use crate::quota::{Kept, Quotas, TenantLimits};
 use crate::registry::signature::TrustedKey;
 use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::{Change, Cursor, Tenant, TenantKept};
+use crate::store::catalog::{Change, Cursor, Tenant, TenantKept, Version};
 use crate::telemetry::wall_ms;
 
 /// Most public keys a tenant may trust.
@@ -96,6 +96,22 @@ impl Terms {
             return Err(RegistryError::Forbidden(why));
         }
         Ok(())
+    }
+
+    /// Refuses a version that asks for more than its owner is granted now: what it was granted when it was vetted may have been taken back.
+    pub(super) fn check_grants(&self, row: &Version) -> Result<(), RegistryError> {
+        let granted: BTreeSet<&str> = self.grants.iter().map(|one| one.as_str()).collect();
+        let asked: BTreeSet<&str> = row.capabilities.iter().map(String::as_str).collect();
+        let Some(missing) = asked.difference(&granted).next() else { return Ok(()) };
+        let all: Vec<&str> = granted.union(&asked).copied().collect();
+        Err(RegistryError::Forbidden(format!(
+            "{}@{} asks for the capability {missing:?}, which the tenant {tenant:?} is not granted; `hotbay tenant set {tenant} --grants {}` \
+             grants it",
+            row.name,
+            row.version,
+            all.join(","),
+            tenant = row.tenant
+        )))
     }
 }
 

@@ -172,13 +172,14 @@ impl Registry {
     /// Approves a version that passed vetting: it may run.
     ///
     /// # Errors
-    /// If it is not one that waits for that.
+    /// If it is not one that waits for that, or asks for more than its owner is granted now.
     pub async fn approve(
         &self,
         who: &Actor,
         row: &catalog::Version,
         signed: Option<(String, String)>,
     ) -> Result<(), RegistryError> {
+        self.terms(&row.tenant).await?.check_grants(row)?;
         let (key_id, signature) = signed.unzip();
         let approval = Approval {
             id: 0,

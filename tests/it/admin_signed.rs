@@ -7,10 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use sha2::{Digest as _, Sha256};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 use crate::support::admin::{Admin, ended, manifest_text};
 use crate::support::broker::Setup;
+use crate::support::client::DEADLINE;
 use crate::support::rebuilt;
 
 /// What minisign calls the key.
@@ -153,4 +156,56 @@ async fn what_minisign_signs_counts() {
     assert!(shown.contains("✓ signature") && shown.contains("by signature"), "{shown}");
     let left = std::fs::read_to_string(&manifest).expect("a manifest");
     assert_eq!(left, manifest_text("fixture", "2.0.0"), "the manifest stays as it was written");
+}
+
+/// Law: whose signature counts, and whether it is enough, is judged when a version is approved, and not by what held when it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_not_trusted_any_more_approves_nothing() {
+    for (since, status) in [
+        ("UPDATE tenant SET trusted_keys = '[]'", "vetted"),
+        ("UPDATE tenant SET policy = 'review'", "vetted"),
+        ("UPDATE tenant SET changed_ms = changed_ms", "approved"),
+    ] {
+        let mut broker = Setup::fixture("").start();
+        let operator = Admin::operator(&broker);
+        let folder = TempDir::new().expect("a folder");
+        let set =
+            ["tenant", "set", "acme", "--grants", "kv,log,logging,sql,stats", "--policy", "auto", "--trusted-key"];
+        operator.cli(&[&set[..], &[&public_key()]].concat()).words();
+        let component = rebuilt("fixture", "signed", folder.path());
+        let (manifest, signature) = write_signed(folder.path(), &component, "2.0.0");
+        let component = component.display().to_string();
+        let push =
+            ["plugin", "push", &component, "--manifest", &manifest, "--tenant", "acme", "--signature", &signature];
+        operator.cli(&[&push[..], &["--wait"]].concat()).words();
+        // As if the broker had ended before it was vetted, and an operator had changed their mind since.
+        broker.kill();
+        let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+        let mut database = options.connect().await.expect("the database");
+        for change in ["UPDATE plugin SET status = 'uploaded' WHERE tenant = 'acme'", since] {
+            assert_eq!(
+                sqlx::query(change).execute(&mut database).await.expect("a change").rows_affected(),
+                1,
+                "{change}"
+            );
+        }
+        drop(database);
+
+        broker.start();
+        broker.until_log("\"vetted\",\"plugin\":\"fixture\",\"version\":\"2.0.0\"").await;
+        let operator = Admin::with(&broker, Some(operator.key()));
+
+        let decided = async {
+            loop {
+                let shown = operator.get("/tenants/acme/plugins/fixture@2.0.0").await.json()["status"].clone();
+                let log = broker.log();
+                if shown == status && (since.contains("keys") == log.contains("is not approved by its signature")) {
+                    return log;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let log = tokio::time::timeout(DEADLINE, decided).await.unwrap_or_else(|_| panic!("{since}: {}", broker.log()));
+        assert!(!log.contains("could not be vetted"), "{log}");
+    }
 }

@@ -132,6 +132,26 @@ async fn limits_of_a_manifest_are_of_its_owner() {
     }
 }
 
+/// Law: what a tenant is granted holds when its version is approved and when it is deployed, and not only when it was vetted.
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_that_were_taken_back_count_no_more() {
+    let (_broker, operator, [acme, _]) = begin();
+    upload(&acme, "acme", "own").await;
+    let grant = |grants: &str| drop(operator.cli(&["tenant", "set", "acme", "--grants", grants]).words());
+    let approve = ["plugin", "approve", "own@1.0.0", "--tenant", "acme"];
+    let deploy = ["plugin", "deploy", "own@1.0.0", "--mount", "fixture", "--owner", "acme", "--tenant", "acme"];
+    for command in [&approve[..], &deploy[..]] {
+        grant("kv,log,logging,stats");
+        let refused = operator.cli(command);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for words in ["capability \"sql\"", "`hotbay tenant set acme --grants kv,log,logging,sql,stats`"] {
+            assert!(refused.err.contains(words), "{words}: {refused:?}");
+        }
+        grant("kv,log,logging,sql,stats");
+        operator.cli(command).words();
+    }
+}
+
 /// Law: each owner's use of a component is told under its own name, also where several have the same one.
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_is_told_under_the_name_that_its_owner_gave() {
