@@ -182,3 +182,28 @@ async fn usage_is_told_under_the_name_that_its_owner_gave() {
     }
     assert_eq!(plugins.len(), 3, "{told}");
 }
+
+/// Law: what an operator set a mount to is not told to a tenant that uploads something of the name of its plugin.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_a_mount_are_not_told_to_tenants() {
+    // The platform's plugin looks at no settings, so that these do nothing to it; the tenant's would fail by them, and say so.
+    let relay = crate::support::component("relay").display().to_string();
+    let mount = "[mount.relayed]\npath = \"/relayed\"\nplugin = \"relay\"\nauth = { keys = [\"default\"] }\nchannel = \"relay:room\"\n\
+                 settings = { misbehave = \"error-on-open\" }";
+    let relay = format!("[plugin.relay]\npath = {relay:?}\n{mount}");
+    let broker = Setup::fixture("").and(&relay).with_nothing_compiled().start();
+    let operator = Admin::operator(&broker);
+    operator.cli(&["tenant", "set", "acme", "--grants", "kv,log,logging,sql,stats"]).words();
+    let acme = Admin::tenant(&broker, "acme");
+
+    let shown = upload(&acme, "acme", "relay").await;
+
+    assert_eq!(shown["status"], "vetted", "{shown}");
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let component = crate::support::rebuilt("fixture", "settings", folder.path());
+    let itself = operator.push(&component, "relay", "1.0.0", &["--wait"]);
+    assert!(
+        itself.out.contains("told to fail") || itself.err.contains("told to fail"),
+        "this proves nothing: {itself:?}"
+    );
+}
