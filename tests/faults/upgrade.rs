@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hotbay::channel::{CANARY_PARTS, Deployed, Plan, Rollout, Rule, RuleKind, Tally, Version};
 use hotbay::limits::MountLimits;
+use hotbay::quota::TenantLimits;
 
 use crate::inside::{Inside, ask};
 use crate::support::client::{Client, DEADLINE};
@@ -344,6 +345,26 @@ async fn a_shadow_of_the_same_version_never_differs() {
     assert_eq!((tally.traps.load(Relaxed), tally.shadow_skipped.load(Relaxed)), (0, 0));
     assert_eq!(tally.channels.load(Relaxed), 0, "it serves nobody");
     assert!(count(&mut ann).await > before);
+    inside.drain().await;
+}
+
+/// Law: what is refused for want of its tenant's room leaves no trace, beside the channel either.
+#[tokio::test]
+async fn a_shadow_is_not_told_what_there_was_no_room_for() {
+    let inside = Inside::with(MountLimits::default()).await;
+    let mut ann = inside.connect("ann", "a", None).await;
+    let limits = TenantLimits { state_bytes_max: Some(1_000), ..TenantLimits::default() };
+    inside.directory.quotas().set("default", limits);
+    count(&mut ann).await;
+    let tally = try_out(&inside, &inside.version("second", 1, &[]), RuleKind::Shadow);
+    let events = || tally.shadow_events.load(Relaxed);
+    assert_eq!(ask(&mut ann, "put k v").await, "ok");
+    until("events compared", events, 1).await;
+
+    assert!(ask(&mut ann, "put-big k 2000").await.contains("state_bytes_max"));
+    assert_eq!(ask(&mut ann, "get k").await, "value v");
+    until("events compared", events, 2).await;
+    assert_eq!((events(), tally.shadow_differences.load(Relaxed)), (2, 0));
     inside.drain().await;
 }
 
