@@ -54,6 +54,11 @@ impl Version {
         self.owner.is_empty() || *self.owner == *tenant
     }
 
+    /// Whether it is the same version: the same component of the same owner, whose manifest says what it may use.
+    pub fn is(&self, other: &Self) -> bool {
+        self.owner == other.owner && self.digest() == other.digest()
+    }
+
     /// Names it.
     pub fn digest(&self) -> Digest {
         self.plugin.digest()

@@ -137,7 +137,12 @@ async fn a_restart_brings_nothing_back() {
     deploy(&operator, "0.0.0");
     operator.cli(&["plugin", "rollback", "--mount", "fixture"]).words();
     assert_eq!(in_force(&operator).await, "fixture@2.0.0");
-    operator.cli(&["plugin", "revoke", "fixture@2.0.0", "--reason", "leaks"]).words();
+    let remedy =
+        "mount fixture: no version of it may run; deploy one: hotbay plugin deploy NAME@VERSION --mount fixture";
+    let revoked = operator.cli(&["plugin", "revoke", "fixture@2.0.0", "--reason", "leaks"]).words();
+    assert!(revoked.contains(remedy), "{revoked}");
+    let status = operator.cli(&["plugin", "status", "--mount", "fixture"]).words();
+    assert!(status.contains(remedy), "{status}");
     has_no_version(&broker, &operator).await;
 
     let operator = restart(&mut broker, &operator).await;

@@ -117,7 +117,7 @@ impl Actor {
             (self.instance, self.before) = (None, None);
             self.shadows.end();
             self.core.lose_instance();
-        } else if assigned.version.digest() == current.digest() {
+        } else if assigned.version.is(current) {
             // Perhaps of another deployment.
             self.assigned = assigned;
             if let Some(live) = &mut self.instance {
@@ -154,7 +154,7 @@ impl Actor {
 
     /// The version did not take over from another one; or, where it was only to be opened anew, for a tape, there is no tape.
     fn not_taken_over(&mut self, to: &Assignment, from: &Assignment) {
-        if to.version.digest() == from.version.digest() {
+        if to.version.is(&from.version) {
             self.taping.stop();
         } else {
             self.decline(to);
@@ -241,7 +241,7 @@ impl Actor {
         }
         let pause = match before {
             // Only opened anew.
-            Before::Live { assigned, .. } if assigned.version.digest() == self.assigned.version.digest() => return,
+            Before::Live { assigned, .. } if assigned.version.is(&self.assigned.version) => return,
             Before::Live { began, .. } => began.elapsed(),
             Before::Saved { .. } => std::time::Duration::ZERO,
         };
@@ -282,7 +282,7 @@ impl Actor {
             None => return false,
         };
         let (Before::Live { assigned: back, .. } | Before::Saved { assigned: back, .. }) = &before;
-        if back.version.digest() != failed.version.digest() {
+        if !back.version.is(&failed.version) {
             self.decline(&failed);
             tracing::warn!(channel = %self.channel.name, digest = %failed.version.digest(), "swapped back: its first batch failed");
         }

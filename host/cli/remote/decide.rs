@@ -245,8 +245,17 @@ pub(in crate::cli) struct Revoke {
 
 impl Revoke {
     pub(in crate::cli) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        self.decision.send(("revoke", Some(&self.reason)), environment, |_, _| {
-            ": it runs no more; its channels have what they had before (`hotbay plugin status`)".to_owned()
+        self.decision.send(("revoke", Some(&self.reason)), environment, |answer, _| {
+            let mut words = ": it runs no more".to_owned();
+            let without = answer["mounts_without_version"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if without.is_empty() {
+                words.push_str("; its channels have what they had before (`hotbay plugin status`)");
+            }
+            for mount in without.iter().filter_map(Value::as_str) {
+                // Writing to a text always succeeds.
+                write!(words, "\nmount {mount}: no version of it may run; deploy one: hotbay plugin deploy NAME@VERSION --mount {mount}").ok();
+            }
+            words
         })
     }
 }

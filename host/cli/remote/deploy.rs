@@ -203,15 +203,27 @@ impl Status {
             (None, Some(mount)) => format!("/mounts/{}/deployments", api::segment(mount)),
             (None, None) => "/deployments".to_owned(),
         };
-        let mount = mount.filter(|_| tenant.is_some());
-        let query = [("mount", mount), ("state", (!past).then(|| "active".to_owned()))];
+        let query =
+            [("mount", mount.clone().filter(|_| tenant.is_some())), ("state", (!past).then(|| "active".to_owned()))];
         let answer = api.list(&path, &query, length.limit)?;
         let empty = if past {
             "nothing was deployed there yet; `hotbay plugin deploy` does"
         } else {
             "nothing is in force there; --past shows what was, and `hotbay plugin deploy` deploys"
         };
-        remote.print(&answer, || deployments(&answer, empty));
+        // Not to be asked by a tenant's own key.
+        let mounts = if tenant.is_none() { api.list("/mounts", &[], length.limit)? } else { Value::Null };
+        remote.print(&answer, || {
+            let mut words = deployments(&answer, empty);
+            for row in mounts["items"].as_array().into_iter().flatten() {
+                let is_meant = mount.as_deref().is_none_or(|mount| row["name"] == mount);
+                if let Some(why) = row["unavailable"].as_str().filter(|_| is_meant) {
+                    // Writing to a text always succeeds.
+                    write!(words, "\nmount {}: {why}", text(row, "name")).ok();
+                }
+            }
+            words
+        });
         Ok(())
     }
 }
