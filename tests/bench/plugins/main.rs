@@ -139,7 +139,8 @@ fn main() -> Outcome<()> {
     let load =
         &Load { quick: arguments.has("--quick"), program: arguments.value("--broker").map(PathBuf::from), versions };
     let parts = arguments.scenarios(&PARTS, |part| *part)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Members are heard on a thread of their own: what this one does meanwhile, such as to build an upload of 100 MB, would count as delay.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut lines = Vec::new();
         let run = async {
