@@ -207,7 +207,7 @@ impl Actor {
                 Step::Start => Box::pin(self.start()).await,
                 // Its senders wait with it, for nothing is taken from the mailbox; and what came back meanwhile is looked at before it runs.
                 // Not right after a swap: others wait for their turn to swap until the first batch ran.
-                Step::Run(..) if turn.is_none() && self.before.is_none() && self.channel.quota.is_out_of_cpu() => {
+                Step::Run(..) if turn.is_none() && !self.holds_a_turn() && self.channel.quota.is_out_of_cpu() => {
                     self.core.undo();
                     self.swap_turn = SwapTurn::None;
                     turn = Some(self.channel.quota.wait_in_line(BATCH_US).await);

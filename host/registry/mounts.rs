@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::channel::{Deployed, Logic, Plan, Recording, Rule, Tally, Version};
 use crate::plugin::Plugin;
@@ -59,6 +59,14 @@ pub(super) fn scope(row: &Deployment) -> (&str, Option<&str>, Option<&str>) {
 struct Mount {
     logic: Arc<Logic>,
     versions: HashMap<Owned, Arc<Version>>,
+    /// Those that no channel is to run or to go back to, as long as some still do: they may be revoked meanwhile, or come back.
+    left: HashMap<Owned, Weak<Version>>,
+}
+
+impl Mount {
+    fn version(&self, owned: &Owned) -> Option<Arc<Version>> {
+        self.versions.get(owned).cloned().or_else(|| self.left.get(owned)?.upgrade())
+    }
 }
 
 /// All mounts.
@@ -84,7 +92,7 @@ impl Mounts {
     /// Adds a mount, when the broker starts.
     pub(super) fn add(&self, logic: Arc<Logic>, version: Arc<Version>) {
         let versions = HashMap::from([((String::new(), version.digest()), version)]);
-        self.lock().mounts.insert(logic.mount.clone(), Mount { logic, versions });
+        self.lock().mounts.insert(logic.mount.clone(), Mount { logic, versions, left: HashMap::new() });
     }
 
     /// Its logic.
@@ -121,14 +129,16 @@ impl Mounts {
         let mut state = self.lock();
         state.schemas.insert((owner.into(), plugin.digest()), manifest.state.schema);
         let mount = state.mounts.get_mut(mount)?;
-        let limits = &mount.logic.limits;
-        let version = mount.versions.entry((owner.to_owned(), plugin.digest())).or_insert_with(|| {
+        let owned = (owner.to_owned(), plugin.digest());
+        let version = mount.version(&owned).unwrap_or_else(|| {
             let accepts = manifest.state.accepts.iter().copied().collect();
-            let limits = Arc::new(manifest.limits(limits));
+            let limits = Arc::new(manifest.limits(&mount.logic.limits));
             let version = Version::with_schema(Arc::clone(plugin), limits, manifest.state.schema, accepts);
             Arc::new(version.owned_by(owner))
         });
-        Some(Arc::clone(version))
+        mount.left.remove(&owned);
+        mount.versions.insert(owned, Arc::clone(&version));
+        Some(version)
     }
 
     /// Remembers the schema of a version that is not loaded.
@@ -155,7 +165,7 @@ impl Mounts {
     /// Puts a deployment in force, or in the place of what it was before: its version may run.
     pub(super) fn put(&self, row: Deployment, strategy: Strategy) {
         let mut state = self.lock();
-        let version = state.mounts.get(&row.mount).and_then(|mount| mount.versions.get(&of(&row)));
+        let version = state.mounts.get(&row.mount).and_then(|mount| mount.version(&of(&row)));
         if let Some(version) = version {
             version.withdraw(false);
         }
@@ -174,7 +184,7 @@ impl Mounts {
         let (mount, version) = (gone.row.mount.clone(), gone.version());
         let stays = state.active.iter().any(|active| active.row.mount == mount && active.version() == version);
         if withdraw && !stays {
-            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.versions.get(&version)) {
+            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.version(&version)) {
                 version.withdraw(true);
             }
         } else if gone.strategy.kind == Kind::All && !withdraw {
@@ -186,7 +196,7 @@ impl Mounts {
     pub(super) fn withdraw(&self, owner: &str, digest: Digest) {
         let version = (owner.to_owned(), digest);
         for mount in self.lock().mounts.values() {
-            if let Some(version) = mount.versions.get(&version) {
+            if let Some(version) = mount.version(&version) {
                 version.withdraw(true);
             }
         }
@@ -195,7 +205,7 @@ impl Mounts {
     /// Withdraws a version of an owner on one mount.
     pub(super) fn withdraw_on(&self, mount: &str, owner: &str, digest: Digest) {
         let state = self.lock();
-        let version = state.mounts.get(mount).and_then(|mount| mount.versions.get(&(owner.to_owned(), digest)));
+        let version = state.mounts.get(mount).and_then(|mount| mount.version(&(owner.to_owned(), digest)));
         if let Some(version) = version {
             version.withdraw(true);
         }
@@ -228,16 +238,22 @@ impl Mounts {
     }
 
     /// Puts the plans of all mounts in place, as the deployments in force say. Versions that no channel is to run or to go back to are
-    /// forgotten here; those that still run them keep them until they leave.
+    /// given up here; those that still run them keep them until they leave.
     pub(super) fn plan(&self) {
         let mut state = self.lock();
         let State { mounts, active, earlier, schemas, recordings } = &mut *state;
         for (name, mount) in mounts.iter_mut() {
             let base = Arc::clone(&mount.logic.rollout.plan().base);
+            mount.left.retain(|_, version| version.strong_count() > 0);
+            let left = &mut mount.left;
             mount.versions.retain(|owned, version| {
-                Arc::ptr_eq(version, &base)
+                let stays = Arc::ptr_eq(version, &base)
                     || earlier.iter().any(|((mount, ..), earlier)| mount == name && earlier == owned)
-                    || active.iter().any(|active| active.row.mount == *name && active.version() == *owned)
+                    || active.iter().any(|active| active.row.mount == *name && active.version() == *owned);
+                if !stays {
+                    left.insert(owned.clone(), Arc::downgrade(version));
+                }
+                stays
             });
         }
         for (name, mount) in mounts.iter() {

@@ -300,10 +300,11 @@ impl Registry {
         vetting.node = self.limits.clone();
         vetting.folder.clone_from(&self.folder);
         vetting.keep = Some(Arc::clone(&self.runtime));
+        // Settings are the platform's: a tenant that uploads something is told what its plugin logs, and why it fails.
+        vetting.settings_of_tapes = row.tenant.is_empty();
         if let Some(trial) = trial {
             vetting.limits = roomy(&trial.limits);
             if row.tenant.is_empty() {
-                // They are the platform's: a tenant that uploads something of the same name is told what its plugin logs.
                 vetting.settings.clone_from(&trial.settings);
             }
             vetting.channels = trial.channels().chain(vetting.channels).collect();

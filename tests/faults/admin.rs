@@ -6,9 +6,8 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use crate::store::{database, execute};
-use crate::support::admin::Admin;
+use crate::support::admin::{Admin, VETTED};
 use crate::support::broker::Setup;
-use crate::support::client::DEADLINE;
 use crate::support::rebuilt;
 
 /// Law: what is written down holds, also if the client that asked for it hung up between the one and the other.
@@ -62,5 +61,5 @@ async fn vetting_goes_on_when_the_store_works_again() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, wait).await.expect("a verdict in time");
+    tokio::time::timeout(VETTED, wait).await.expect("a verdict in time");
 }

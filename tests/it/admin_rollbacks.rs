@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::admin::Admin;
 use crate::support::broker::{Broker, Setup};
-use crate::support::client::Client;
+use crate::support::client::{Client, DEADLINE};
 use crate::support::{http, rebuilt};
 
 /// A broker with the fixture, and further versions of it that may run.
@@ -150,6 +150,40 @@ async fn a_restart_brings_nothing_back() {
     has_no_version(&broker, &operator).await;
     deploy(&operator, "0.0.0");
     serves(&broker).await;
+}
+
+/// Law: a version that was revoked is left by all channels, also by one that stayed with it while others were deployed, which could not take
+/// over what it saves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_version_is_left_by_channels_that_stayed_behind() {
+    let (broker, operator, _folder) = begin(&["2.0.0", "3.0.0", "4.0.0"]);
+    deploy(&operator, "2.0.0");
+    let mut client = broker.connect("/ws?channel=a", "ann").await;
+    let counted = async |id: i64, what: &str| {
+        let wait = async {
+            while operator.get(&format!("/deployments/{id}")).await.json()["counts"][what] != 1 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what} of deployment {id}"));
+    };
+    let mut saves_nonsense = async || {
+        client.send_text("save-corrupt").await;
+        assert_eq!(client.text().await, "ok");
+    };
+    let mut last = 0;
+    for version in ["3.0.0", "4.0.0"] {
+        saves_nonsense().await;
+        last = deploy(&operator, version);
+        counted(last, "swaps_failed").await;
+    }
+    saves_nonsense().await;
+
+    operator.cli(&["plugin", "revoke", "fixture@2.0.0", "--reason", "leaks"]).words();
+
+    counted(last, "channels").await;
+    client.send_text("echo on").await;
+    assert_eq!(client.text().await, "on");
 }
 
 /// Law: a revocation that the broker's end cut off is done to its end at the next start.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::admin::{Admin, fixture, manifest_text};
+use crate::support::admin::{Admin, VETTED, fixture, manifest_text};
 use crate::support::broker::{Broker, Setup};
 use crate::support::client::{Client, DEADLINE};
 
@@ -118,7 +118,7 @@ async fn limits_of_a_manifest_are_of_its_owner() {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, wait).await.expect("a verdict in time");
+        tokio::time::timeout(VETTED, wait).await.expect("a verdict in time");
         operator.cli(&["plugin", "approve", "own@1.0.0", "--tenant", tenant]).words();
         let deploy = ["plugin", "deploy", "own@1.0.0", "--mount", "fixture", "--owner", tenant, "--tenant", tenant];
         operator.cli(&deploy).words();
@@ -188,17 +188,34 @@ async fn usage_is_told_under_the_name_that_its_owner_gave() {
 async fn settings_of_a_mount_are_not_told_to_tenants() {
     // The platform's plugin looks at no settings, so that these do nothing to it; the tenant's would fail by them, and say so.
     let relay = crate::support::component("relay").display().to_string();
-    let mount = "[mount.relayed]\npath = \"/relayed\"\nplugin = \"relay\"\nauth = { keys = [\"default\"] }\nchannel = \"relay:room\"\n\
-                 settings = { misbehave = \"error-on-open\" }";
+    let mount = "[mount.relayed]\npath = \"/relayed\"\nplugin = \"relay\"\nauth = { keys = [\"default\"], tokens = [\"query:token\"] }\n\
+                 channel = \"relay:room\"\nsettings = { misbehave = \"error-on-open\" }";
     let relay = format!("[plugin.relay]\npath = {relay:?}\n{mount}");
     let broker = Setup::fixture("").and(&relay).with_nothing_compiled().start();
     let operator = Admin::operator(&broker);
     operator.cli(&["tenant", "set", "acme", "--grants", "kv,log,logging,sql,stats"]).words();
     let acme = Admin::tenant(&broker, "acme");
 
+    // A tape of one of its channels has them, too.
+    let recording = operator.cli(&["tape", "record", "--mount", "relayed", "--json"]).json()["id"].to_string();
+    let token = broker.token("ann", json!({ "tenant": "acme" }));
+    let mut client = broker.connect_with("/relayed", &token).await;
+    client.send_text("hello").await;
+    assert_eq!(client.text().await, "hello");
+    client.close().await;
+    operator.cli(&["tape", "stop", &recording]).words();
+    let wait = async {
+        while !operator.get("/tapes?channel=relay:room").await.json()["items"][0]["ended_ms"].is_number() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("a tape in time");
+
     let shown = upload(&acme, "acme", "relay").await;
 
     assert_eq!(shown["status"], "vetted", "{shown}");
+    let steps = shown["vetting"]["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["step"] == "tapes" && step["verdict"] == "passed"), "{shown}");
     let folder = tempfile::TempDir::new().expect("a folder");
     let component = crate::support::rebuilt("fixture", "settings", folder.path());
     let itself = operator.push(&component, "relay", "1.0.0", &["--wait"]);

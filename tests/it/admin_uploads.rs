@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::admin::{Admin, fixture, form, manifest_text};
+use crate::support::admin::{Admin, VETTED, fixture, form, manifest_text};
 use crate::support::broker::{Broker, Setup};
 use crate::support::client::DEADLINE;
 
@@ -187,7 +187,7 @@ async fn looked_at(admin: &Admin, path: &str) -> (String, String) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, wait).await.expect("a verdict in time")
+    tokio::time::timeout(VETTED, wait).await.expect("a verdict in time")
 }
 
 /// Law: what was refused leaves no component behind, unless another version has the same; and what no version names goes when the broker

@@ -137,6 +137,9 @@ pub fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     (format!("multipart/form-data; boundary={boundary}"), body)
 }
 
+/// Until a version was vetted: vetting takes the time that nobody else wants, and on a loaded machine that is little.
+pub const VETTED: std::time::Duration = std::time::Duration::from_mins(2);
+
 /// The fixture plugin.
 pub fn fixture() -> PathBuf {
     component("fixture")

@@ -70,7 +70,7 @@ impl Actor {
         };
         let Live { mut instance, permit, serving, seed, is_taped } = live;
         // Right after a swap others wait for their turn to swap.
-        instance.holds_a_turn(self.before.is_some());
+        instance.holds_a_turn(self.holds_a_turn());
         let is_taped = is_taped && self.taping.tape().is_some();
         let recorder = (is_taped || self.shadows.is_running()).then(|| Recorder::new(Arc::clone(&claim.view) as _));
         let channel = recorder.clone().map_or_else(|| Arc::clone(&claim.view) as _, |recorder| recorder as _);

@@ -104,6 +104,11 @@ impl Actor {
         self.core.settle(matches!(self.swap_turn, SwapTurn::Come(_)))
     }
 
+    /// Whether others wait to swap until the first batch of the version that took over here ran.
+    pub(super) fn holds_a_turn(&self) -> bool {
+        matches!(self.before, Some(Before::Live { .. }))
+    }
+
     /// The plan has changed: what does it say about this channel?
     fn reconsider(&mut self) {
         let mut assigned = self.channel.logic.rollout.assign(&self.channel.name, None);

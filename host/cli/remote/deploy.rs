@@ -11,6 +11,7 @@ use super::{Length, Remote, Whose, api};
 use crate::cli::Failure;
 use crate::cli::remote::show::{Look, ago, fields, items, number, paint, plain, short, table, text, utc};
 use crate::config::Environment;
+use crate::limits::CATALOG_ROWS_MAX;
 
 /// Deploys an approved version to the channels of a mount; no connection is closed
 #[derive(Debug, Args)]
@@ -212,7 +213,7 @@ impl Status {
             "nothing is in force there; --past shows what was, and `hotbay plugin deploy` deploys"
         };
         // Not to be asked by a tenant's own key.
-        let mounts = if tenant.is_none() { api.list("/mounts", &[], length.limit)? } else { Value::Null };
+        let mounts = if tenant.is_none() { api.list("/mounts", &[], CATALOG_ROWS_MAX)? } else { Value::Null };
         remote.print(&answer, || {
             let mut words = deployments(&answer, empty);
             for row in mounts["items"].as_array().into_iter().flatten() {

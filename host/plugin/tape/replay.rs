@@ -128,10 +128,11 @@ impl fmt::Display for BatchDifference {
 /// # Errors
 /// If the tape cannot be read to its end. What was found so far is lost.
 pub async fn replay(plugin: &Plugin, tape: Tape, limits: Arc<MountLimits>) -> Result<Replay, TapeError> {
-    replay_beside(plugin, None, tape, limits).await
+    replay_beside(plugin, None, tape, limits, None).await
 }
 
-/// The same, compared not with what was recorded but with what another version does with it, under limits of its own.
+/// The same, compared not with what was recorded but with what another version does with it, under limits of its own. `settings` is
+/// what the plugin is told instead of the settings that were recorded.
 ///
 /// # Errors
 /// Like [`replay`].
@@ -140,8 +141,12 @@ pub async fn replay_beside(
     beside: Option<(&Plugin, Arc<MountLimits>)>,
     mut tape: Tape,
     limits: Arc<MountLimits>,
+    settings: Option<&str>,
 ) -> Result<Replay, TapeError> {
     let mut player = Player::new(plugin, limits, &tape);
+    if let Some(settings) = settings {
+        settings.clone_into(&mut player.settings);
+    }
     let mut beside = beside.map(|(plugin, limits)| Player::new(plugin, limits, &tape));
     player.result.beside = beside.as_ref().map(|beside| beside.result.digest.clone());
     while let Some(mut line) = tape.next_line()? {

@@ -148,6 +148,8 @@ pub struct Vetting<'a> {
     pub channels: Vec<ChannelName>,
     /// The settings of the mount it is for, as the text of a JSON object.
     pub settings: String,
+    /// Whether it is played its tapes with the settings they were recorded with; otherwise with these.
+    pub settings_of_tapes: bool,
     /// Tapes it is played, at most [`TAPES_VETTED_MAX`](crate::limits::TAPES_VETTED_MAX).
     pub tapes: Vec<PathBuf>,
     /// The version that is deployed now: what it does with the tapes is what counts, if its code is kept.
@@ -174,6 +176,7 @@ impl<'a> Vetting<'a> {
             node: NodeLimits::default(),
             channels: channels.filter_map(|name| ChannelName::new("default", &name).ok()).collect(),
             settings: "{}".to_owned(),
+            settings_of_tapes: true,
             tapes: Vec::new(),
             deployed: None,
             seed: rand::random(),

@@ -35,6 +35,7 @@ pub(super) struct Plan {
     channels: Vec<String>,
     settings: String,
     seed: u64,
+    settings_of_tapes: bool,
     /// Tapes it is played.
     pub(super) tapes: Vec<PathBuf>,
     /// The version it is compared with there; without one, with what was recorded.
@@ -67,10 +68,16 @@ impl Plan {
             tenant: names.first().map_or("default", ChannelName::tenant).to_owned(),
             channels: names.iter().map(|name| name.name().to_owned()).collect(),
             settings: vetting.settings.clone(),
+            settings_of_tapes: vetting.settings_of_tapes,
             seed: vetting.seed,
             tapes: vetting.tapes.iter().take(TAPES_VETTED_MAX).cloned().collect(),
             deployed: None,
         }
+    }
+
+    /// What it is told of settings while it is played a tape; absent if that is what the tape has.
+    pub(super) fn settings_for_tapes(&self) -> Option<&str> {
+        (!self.settings_of_tapes).then_some(&*self.settings)
     }
 
     /// The conditions of the conformance run.

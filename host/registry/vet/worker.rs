@@ -120,7 +120,13 @@ pub fn try_out(plan: &Path) -> Result<(), WorkerError> {
             // The plan's limits: the tape's would be those of whoever made it.
             Ok(tape) => {
                 let beside = deployed.as_ref().map(|(deployed, limits)| (deployed, Arc::clone(limits)));
-                runtime.block_on(replay_beside(&plugin, beside, tape, Arc::clone(&conditions.limits)))
+                runtime.block_on(replay_beside(
+                    &plugin,
+                    beside,
+                    tape,
+                    Arc::clone(&conditions.limits),
+                    plan.settings_for_tapes(),
+                ))
             }
             Err(error) => Err(error),
         };
