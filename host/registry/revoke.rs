@@ -25,14 +25,27 @@ impl Registry {
     /// If it was not approved; or if the store fails on the way: then nothing of it runs all the same, and it may be done again.
     pub async fn revoke(&self, who: &Actor, row: &Version) -> Result<Revoked, RegistryError> {
         let _turn = self.deploying.lock().await;
+        let digest = Digest(row.digest);
         let changes = vec![Self::becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
         if let Err(error) = self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await {
-            let now = self.catalog().version(&row.tenant, &row.digest).await?;
-            if now.is_none_or(|now| now.status != Status::Revoked) {
-                return Err(error);
+            match self.catalog().version(&row.tenant, &row.digest).await {
+                Ok(Some(now)) if now.status == Status::Revoked => {}
+                Ok(_) => return Err(error),
+                Err(unread) => {
+                    // It may have taken hold, and nobody can say: what somebody wants revoked does not run on until the store works again.
+                    // It is back when it is deployed anew or the broker starts, if it is still approved then.
+                    self.mounts.withdraw(&row.tenant, digest);
+                    self.apply();
+                    tracing::error!(
+                        tenant = row.tenant,
+                        %digest,
+                        %unread,
+                        "it is not known whether a version was revoked: it does not run; revoke it again, or deploy it again if it is approved"
+                    );
+                    return Err(error);
+                }
             }
         }
-        let digest = Digest(row.digest);
         self.mounts.withdraw(&row.tenant, digest);
         // Nothing of it is to run while the rest is written down.
         self.apply();

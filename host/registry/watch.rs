@@ -11,7 +11,7 @@ use crate::registry::mounts::{Active, counts};
 use crate::registry::rollback::Last;
 use crate::registry::strategy::{Kind, Strategy};
 use crate::registry::{Actor, Registry, RegistryError};
-use crate::store::catalog::{Change, DeploymentState};
+use crate::store::catalog::{Change, DeploymentState, Status};
 use crate::telemetry::wall_ms;
 
 /// How often.
@@ -81,33 +81,43 @@ impl Registry {
         let due_ms =
             active.row.changed_ms.saturating_add(active.strategy.step_s.unwrap_or(u64::MAX).saturating_mul(1_000));
         match active.strategy.next() {
-            Some(next) if due_ms <= wall_ms() => self.step(active, next).await.map(|()| Next::Tick),
+            Some(next) if due_ms <= wall_ms() => self.step(active, next).await,
             _ => Ok(Next::Tick),
         }
     }
 
     /// The next step of a canary; after the last one it is for all, and takes the place of what was.
-    async fn step(&self, active: &Active, next: Strategy) -> Result<(), RegistryError> {
+    async fn step(&self, active: &Active, next: Strategy) -> Result<Next, RegistryError> {
         let mut row = active.row.clone();
         row.changed_ms = wall_ms();
         row.strategy = next.to_json();
         let is_last = next.kind == Kind::All;
         let others = self.mounts.active().into_iter().filter(|other| other.row.id != row.id);
         let replaced: Vec<Active> = others.filter(|other| is_last && other.scope() == active.scope()).collect();
-        let mut changes = vec![Change::UpdateDeployment {
-            id: row.id,
-            from: vec![DeploymentState::Active],
-            to: DeploymentState::Active,
-            strategy: Some(row.strategy.clone()),
-            reason: row.reason.clone(),
-            changed_ms: row.changed_ms,
-        }];
+        let mut changes = vec![
+            // A revocation may have been cut off after its status was written: a step would put the version back in force.
+            Change::RequireStatus { tenant: row.owner.clone(), digest: row.digest, any: vec![Status::Approved] },
+            Change::UpdateDeployment {
+                id: row.id,
+                from: vec![DeploymentState::Active],
+                to: DeploymentState::Active,
+                strategy: Some(row.strategy.clone()),
+                reason: row.reason.clone(),
+                changed_ms: row.changed_ms,
+            },
+        ];
         changes.extend(replaced.iter().map(|other| super::deploy::ended(other, DeploymentState::Superseded, None)));
         let detail = json!({ "deployment": row.id, "strategy": next, "counts": counts(&active.tally) });
         let action = if is_last { "deployment.promoted" } else { "deployment.grown" };
         let audit = Actor::new("strategy").did(action, row.tenant.as_deref().unwrap_or(""), row.mount.clone(), &detail);
         if self.catalog().change(changes, Some(audit)).await?.is_none() {
-            return Ok(()); // Somebody was faster.
+            // Its version was revoked, or it is not in force in the store any more: not four times a second.
+            tracing::warn!(
+                deployment = row.id,
+                mount = row.mount,
+                "its version was revoked, or it has ended: it does not grow"
+            );
+            return Ok(Next::Later);
         }
         tracing::info!(deployment = row.id, mount = row.mount, strategy = row.strategy, "{action}");
         for other in &replaced {
@@ -115,6 +125,6 @@ impl Registry {
         }
         self.mounts.put(row, next);
         self.apply();
-        Ok(())
+        Ok(Next::Tick)
     }
 }
