@@ -23,7 +23,7 @@ pub(super) struct Storage {
     pub(super) state: Stock,
     pub(super) log: Stock,
     /// What channels are counted with that are taken over. Also those that were given up after a commit that may have taken hold or not,
-    /// until they are taken over again and tell.
+    /// until they are taken over again and tell; and those that were [reset](Quota::will_change).
     counted: Mutex<HashMap<i64, Counted>>,
 }
 
@@ -33,6 +33,8 @@ struct Counted {
     /// As of which commit: its epoch and its number in it. What comes later and is older is no news.
     at: (u64, u64),
     kept: Kept,
+    /// Also when it is given up.
+    stays: bool,
 }
 
 /// Bytes that are there, and with them those that are on the way.
@@ -78,7 +80,7 @@ impl Storage {
     fn recount(&self, known: &mut Counted, at: (u64, u64), kept: Kept) {
         if known.at <= at {
             self.becomes(known.kept, kept);
-            *known = Counted { at, kept };
+            (known.at, known.kept) = (at, kept);
         }
     }
 }
@@ -131,7 +133,7 @@ impl Quota {
     /// A channel was taken over, and keeps this. Until now, if it is not known otherwise, it was counted with the same.
     pub fn takes_over(&self, channel: i64, at: (u64, u64), kept: Kept) {
         let mut counted = self.known_channels();
-        let known = counted.entry(channel).or_insert(Counted { at, kept });
+        let known = counted.entry(channel).or_insert(Counted { at, kept, stays: false });
         self.storage.recount(known, at, kept);
     }
 
@@ -144,16 +146,24 @@ impl Quota {
 
     /// A channel was given up, and keeps what it is counted with.
     pub fn gives_up(&self, channel: i64) {
-        self.known_channels().remove(&channel);
+        let mut counted = self.known_channels();
+        if counted.get(&channel).is_some_and(|known| !known.stays) {
+            counted.remove(&channel);
+        }
     }
 
-    /// Somebody else than a commit changed what a channel keeps. What is under way of whoever had it before that is no news any more.
-    /// `before` is what it was counted with if nobody has it.
-    pub fn is_changed(&self, channel: i64, before: Kept, at: (u64, u64), kept: Kept) {
-        match self.known_channels().get_mut(&channel) {
-            Some(known) => self.storage.recount(known, at, kept),
-            None => self.storage.becomes(before, kept),
-        }
+    /// Somebody else than a commit is about to change what a channel keeps, which is this, and what it is counted with if nobody has it.
+    ///
+    /// From here on it is known for good what it is counted with: whoever takes it over or gives it up while it is changed, or took it
+    /// over before and comes late, would else be believed to have been counted with what he says. It stays because nobody can say when the
+    /// last of them came. That is some bytes for each channel that was ever reset, which only operators do, and seldom.
+    pub fn will_change(&self, channel: i64, at: (u64, u64), kept: Kept) {
+        self.known_channels().entry(channel).or_insert(Counted { at, kept, stays: true }).stays = true;
+    }
+
+    /// What was [about to change](Self::will_change) did. What is under way of whoever had the channel before that is no news any more.
+    pub fn is_changed(&self, channel: i64, at: (u64, u64), kept: Kept) {
+        self.keeps(channel, at, kept);
     }
 
     fn known_channels(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Counted>> {

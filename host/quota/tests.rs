@@ -107,23 +107,69 @@ fn a_channel_is_counted_with_what_it_keeps() {
     quota.keeps(7, (4, 1), kept(50, 5));
     assert_eq!(counted(), (110, 5));
     // Reset; then the answer to a commit that was written before.
-    quota.is_changed(7, kept(60, 0), (5, 0), kept(0, 0));
+    quota.will_change(7, (4, 1), kept(50, 5));
+    quota.is_changed(7, (5, 0), kept(0, 0));
     assert_eq!(counted(), (60, 0));
     quota.keeps(7, (4, 2), kept(60, 0));
     assert_eq!(counted(), (60, 0));
     // Taken over by the time somebody takes it off the account.
     quota.takes_over(7, (6, 0), kept(0, 0));
     quota.keeps(7, (6, 1), kept(3, 3));
-    quota.is_changed(7, kept(60, 0), (6, 0), kept(0, 0));
+    quota.is_changed(7, (6, 0), kept(0, 0));
     assert_eq!(counted(), (63, 3));
     // Given up, and then reset while nobody has it.
     quota.gives_up(7);
-    quota.is_changed(7, kept(3, 3), (7, 0), kept(0, 0));
+    quota.will_change(7, (6, 1), kept(3, 3));
+    quota.is_changed(7, (7, 0), kept(0, 0));
     assert_eq!(counted(), (60, 0));
     // Nobody knows whether its last commit took hold, until it is taken over again: it did.
     quota.takes_over(8, (1, 0), kept(0, 0));
     quota.takes_over(8, (2, 0), kept(5, 0));
     assert_eq!(counted(), (65, 0));
+}
+
+/// Law: a channel that nobody had when it was reset is counted with what it keeps, whoever takes it over meanwhile, or late.
+#[test]
+fn a_channel_that_slept_is_counted_with_nothing_after_its_reset() {
+    let kept = |state| Kept { state, log: 0 };
+    let slept = || {
+        let (quotas, quota) = limited(TenantLimits::default());
+        quota.keeps_at_start(kept(60 + 5));
+        (quotas, quota)
+    };
+    // It wakes after the reset was written and before anybody says so, and perhaps sleeps again.
+    for sleeps in [false, true] {
+        let (_quotas, quota) = slept();
+        quota.will_change(7, (5, 0), kept(60));
+        quota.takes_over(7, (7, 0), kept(0));
+        if sleeps {
+            quota.gives_up(7);
+        }
+        quota.is_changed(7, (7, 0), kept(0));
+        assert_eq!(quota.usage().state_bytes, 5, "sleeps: {sleeps}");
+        quota.takes_over(7, (8, 0), kept(0));
+        quota.keeps(7, (8, 1), kept(3));
+        assert_eq!(quota.usage().state_bytes, 5 + 3, "sleeps: {sleeps}");
+    }
+    // It was taken over before, and whoever did that comes late: what he commits is fenced out.
+    for is_unsure in [false, true] {
+        let (_quotas, quota) = slept();
+        quota.will_change(7, (5, 0), kept(60));
+        quota.is_changed(7, (6, 0), kept(0));
+        assert_eq!(quota.usage().state_bytes, 5);
+        quota.takes_over(7, (5, 0), kept(60));
+        if !is_unsure {
+            quota.gives_up(7);
+        }
+        quota.takes_over(7, (7, 0), kept(0));
+        assert_eq!(quota.usage().state_bytes, 5, "unsure: {is_unsure}");
+    }
+    // Its log goes after the reset, piece by piece, and of the same commit.
+    let (_quotas, quota) = slept();
+    quota.will_change(7, (5, 0), kept(60));
+    quota.is_changed(7, (6, 0), kept(20));
+    quota.is_changed(7, (6, 0), kept(0));
+    assert_eq!(quota.usage().state_bytes, 5);
 }
 
 /// Law: a connection that brings too much is held for as long as it takes, or until the limit is lifted; others are not.

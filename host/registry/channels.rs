@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::protocol::name::ChannelName;
-use crate::quota::{Kept, Quotas};
+use crate::quota::{Kept, Quota, Quotas};
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::{AuditEntry, Change, ChannelSummary};
 use crate::store::{Catalog, StoreError};
@@ -52,17 +52,39 @@ pub async fn reset_channel(
     channel: &ChannelName,
     audit: Option<AuditEntry>,
 ) -> Result<bool, StoreError> {
-    let before = catalog.channel(channel).await?;
-    if catalog.change(vec![Change::ResetChannel { channel: channel.clone() }], audit).await?.is_none() {
+    let account = quotas.map(|quotas| quotas.of(channel.tenant()));
+    if let (Some(account), Some(row)) = (&account, catalog.channel(channel).await?) {
+        account.will_change(row.key.0, (row.epoch, row.seq), kept(&row));
+    }
+    let reset = catalog.change(vec![Change::ResetChannel { channel: channel.clone() }], audit).await;
+    // At once, for the sweep may take long; and also if it failed, for it may have taken hold all the same.
+    let told = tell(catalog, account.as_deref(), channel).await;
+    if reset?.is_none() {
         return Ok(false);
     }
-    // What nobody reads any more goes piece by piece, so that no other channel's commit waits for it.
-    while catalog.change(vec![Change::SweepLog { channel: channel.clone() }], None).await?.is_some() {}
-    let after = catalog.channel(channel).await?;
-    if let (Some(quotas), Some(before), Some(after)) = (quotas, before, after) {
-        let kept = |row: &ChannelSummary| Kept { state: row.state_bytes, log: row.log_bytes };
-        let at = (after.epoch, after.seq);
-        quotas.of(channel.tenant()).is_changed(after.key.0, kept(&before), at, kept(&after));
+    if let Err(error) = told {
+        tracing::warn!(%channel, %error, "what a channel keeps after its reset cannot be read; it is counted when its log is swept");
     }
-    Ok(true)
+    let swept = sweep(catalog, channel).await;
+    let told = tell(catalog, account.as_deref(), channel).await;
+    swept.and(told).map(|()| true)
+}
+
+/// What nobody reads any more goes piece by piece, so that no other channel's commit waits for it.
+async fn sweep(catalog: &dyn Catalog, channel: &ChannelName) -> Result<(), StoreError> {
+    while catalog.change(vec![Change::SweepLog { channel: channel.clone() }], None).await?.is_some() {}
+    Ok(())
+}
+
+/// Puts on the account what the channel keeps now.
+async fn tell(catalog: &dyn Catalog, account: Option<&Quota>, channel: &ChannelName) -> Result<(), StoreError> {
+    let Some(account) = account else { return Ok(()) };
+    if let Some(row) = catalog.channel(channel).await? {
+        account.is_changed(row.key.0, (row.epoch, row.seq), kept(&row));
+    }
+    Ok(())
+}
+
+fn kept(row: &ChannelSummary) -> Kept {
+    Kept { state: row.state_bytes, log: row.log_bytes }
 }
