@@ -35,8 +35,9 @@ impl Registry {
         upload: &Upload<'_>,
         incoming: Incoming,
     ) -> Result<Version, RegistryError> {
+        let whole = incoming.end().await?;
         let _turn = self.taking.lock().await;
-        let (digest, bytes) = self.keep(incoming).await?;
+        let (digest, bytes) = self.keep(whole).await?;
         let added = self.add(who, tenant, upload, (digest, bytes)).await;
         if added.is_err() {
             self.let_go_in_turn(digest).await;

@@ -17,7 +17,7 @@ use crate::registry::deploy::{Deploy, PAGE};
 use crate::registry::manifest::{FILE_NAME, Manifest};
 use crate::registry::queue::Trial;
 use crate::registry::strategy::Strategy;
-use crate::registry::versions::version_row;
+use crate::registry::versions::{Whole, version_row};
 use crate::registry::{Actor, Registry, RegistryError};
 use crate::store::catalog::{self, Approval, Change, Cursor, DeploymentFilter, Status, VersionFilter};
 use crate::telemetry::wall_ms;
@@ -68,9 +68,10 @@ impl Registry {
     /// # Errors
     /// If it cannot be read, or does not pass.
     pub async fn enter(&self, configured: &Configured) -> Result<Entered, RegistryError> {
+        let whole = self.copy(&configured.path).await?;
         // Until the version waits to be vetted nothing says that its component is needed.
         let taking = self.taking.lock().await;
-        let kept = self.copy(&configured.path).await?;
+        let kept = self.keep(whole).await?;
         let text = self.manifest_of(configured).await?;
         let manifest = Manifest::parse(&text)?;
         if let Some(missing) = manifest.capabilities.difference(&configured.grants).next() {
@@ -127,14 +128,14 @@ impl Registry {
         self.deploy(&Actor::new(CONFIGURATION), deploy).await.map(drop)
     }
 
-    async fn copy(&self, path: &Path) -> Result<(Digest, u64), RegistryError> {
+    async fn copy(&self, path: &Path) -> Result<Whole, RegistryError> {
         let unreadable = |e: std::io::Error| PluginError::File { path: path.to_owned(), cause: e.to_string() };
         let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let mut incoming = self.receive().await?;
         let mut chunk = vec![0; CHUNK];
         loop {
             match file.read(&mut chunk).await.map_err(unreadable)? {
-                0 => return self.keep(incoming).await,
+                0 => return incoming.end().await,
                 read => incoming.write(&chunk[..read]).await?,
             }
         }

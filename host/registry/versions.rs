@@ -1,6 +1,7 @@
 //! The life of a version: it comes in, is vetted, approved or rejected, and perhaps revoked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,9 @@ use crate::store::catalog::{
     self, Approval, Change, Cursor, DeploymentFilter, DeploymentState, Status, Verdict, Vetting, VettingStep,
 };
 use crate::telemetry::wall_ms;
+
+/// When it is looked whether a version was written down, if the store did not say so.
+const UNSURE: Duration = Duration::from_secs(5);
 
 /// What comes with a component.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +54,19 @@ impl Drop for Incoming {
     }
 }
 
+/// A component that came in whole, and is on the disk.
+pub struct Whole(Incoming);
+
 impl Incoming {
+    /// Has all of it on the disk. That may take long, so nobody is to wait for it: nothing is locked yet.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub async fn end(self) -> Result<Whole, RegistryError> {
+        self.file.sync_all().await.map_err(|e| folder(&self.path, &e))?;
+        Ok(Whole(self))
+    }
+
     /// The next piece.
     ///
     /// # Errors
@@ -87,12 +103,10 @@ impl Registry {
     ///
     /// # Errors
     /// If the disk does not take it.
-    pub async fn keep(&self, mut incoming: Incoming) -> Result<(Digest, u64), RegistryError> {
-        let failed = |path: &PathBuf, e: std::io::Error| folder(path, &e);
-        incoming.file.sync_all().await.map_err(|e| failed(&incoming.path, e))?;
+    pub async fn keep(&self, Whole(mut incoming): Whole) -> Result<(Digest, u64), RegistryError> {
         let digest = Digest(std::mem::take(&mut incoming.hash).finalize().into());
         let to = self.component(digest);
-        tokio::fs::rename(&incoming.path, &to).await.map_err(|e| failed(&to, e))?;
+        tokio::fs::rename(&incoming.path, &to).await.map_err(|e| folder(&to, &e))?;
         incoming.kept = true;
         Ok((digest, incoming.bytes))
     }
@@ -139,10 +153,17 @@ impl Registry {
                 ended_ms: None,
             }),
         ]);
-        if self.catalog().change(changes, Some(audit)).await?.is_none() {
-            return Err(self.why_not_added(&row, since_ms, &terms).await?);
+        match self.catalog().change(changes, Some(audit)).await {
+            Ok(Some(_)) => place.fill(digest),
+            Ok(None) => return Err(self.why_not_added(&row, since_ms, &terms).await?),
+            Err(error) => {
+                if error.retryable() {
+                    // It may be written down all the same, and would wait for the next start. If it is not, its turn does nothing.
+                    place.fill_later(digest, UNSURE);
+                }
+                return Err(error.into());
+            }
         }
-        place.fill(digest);
         Ok(row)
     }
 
