@@ -37,6 +37,14 @@ impl Registry {
         last: Last,
     ) -> Result<Option<Deployment>, RegistryError> {
         let Some(active) = self.mounts.find(id) else { return Err(self.not_in_force(id).await?) };
+        match self.catch_up(&active).await? {
+            None => {}
+            Some((DeploymentState::RolledBack, again)) => {
+                metrics::counter!("hotbay_rollbacks_total", "mount" => active.row.mount.clone()).increment(1);
+                return Ok(again);
+            }
+            Some(_) => return Err(self.not_in_force(id).await?),
+        }
         let before = match active.strategy.kind {
             Kind::All => self.before(&active).await?,
             Kind::Canary | Kind::Shadow => None,
@@ -76,6 +84,37 @@ impl Registry {
         metrics::counter!("hotbay_rollbacks_total", "mount" => active.row.mount.clone()).increment(1);
         self.apply();
         Ok(again)
+    }
+
+    /// If the store says that a deployment ended, what is in force follows: the change was made, and the answer to it got lost, so that
+    /// nothing came of it here. What ended it, and what is for all of its scope now, unless it was before.
+    async fn catch_up(&self, active: &Active) -> Result<Option<(DeploymentState, Option<Deployment>)>, RegistryError> {
+        let state = self.catalog().deployment(active.row.id).await?.map(|row| row.state);
+        let Some(state) = state.filter(|state| *state != DeploymentState::Active) else { return Ok(None) };
+        let mut others = Vec::new();
+        for row in self.deployments_in_force().await?.into_iter().filter(|row| scope(row) == active.scope()) {
+            // Nothing is changed here before all of it is read, or who tries again would find nothing to catch up with.
+            if self.mounts.find(row.id).is_none() && self.prepare(&row).await? {
+                let strategy = Strategy::parse(&row.strategy)?;
+                others.push((row, strategy));
+            }
+        }
+        tracing::warn!(
+            deployment = active.row.id,
+            mount = active.row.mount,
+            ?state,
+            "it has ended already, and nothing came of it"
+        );
+        self.mounts.remove(active.row.id, state == DeploymentState::RolledBack);
+        let mut again = None;
+        for (row, strategy) in others {
+            if strategy.kind == Kind::All {
+                again = Some(row.clone());
+            }
+            self.mounts.put(row, strategy);
+        }
+        self.apply();
+        Ok(Some((state, again)))
     }
 
     /// The latest earlier deployment of the same scope that was for all and whose version may still run, loaded. Not one of a version that
@@ -137,6 +176,11 @@ impl Registry {
     pub async fn stop(&self, who: &Actor, id: i64) -> Result<(), RegistryError> {
         let _turn = self.deploying.lock().await;
         let Some(active) = self.mounts.find(id) else { return Err(self.not_in_force(id).await?) };
+        match self.catch_up(&active).await? {
+            None => {}
+            Some((DeploymentState::Stopped, _)) => return Ok(()),
+            Some(_) => return Err(self.not_in_force(id).await?),
+        }
         if active.is_base() {
             let why = format!(
                 "deployment {id} is what the channels of {:?} run; roll it back, or deploy another one",
