@@ -193,11 +193,7 @@ async fn a_revocation_goes_on_after_a_restart() {
     let id = deploy(&operator, "2.0.0");
     broker.kill();
     // What the first of its changes has written.
-    let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
-    let mut database = options.connect().await.expect("the database");
-    let revoke = sqlx::query("UPDATE plugin SET status = 'revoked' WHERE version = '2.0.0'");
-    assert_eq!(revoke.execute(&mut database).await.expect("a change").rows_affected(), 1);
-    drop(database);
+    write(&broker, "UPDATE plugin SET status = 'revoked' WHERE version = '2.0.0'").await;
 
     broker.start();
     let operator = Admin::with(&broker, Some(operator.key()));
@@ -206,4 +202,56 @@ async fn a_revocation_goes_on_after_a_restart() {
     assert_eq!((&ended["state"], &ended["reason"]), (&json!("rolled_back"), &json!("fixture 2.0.0 was revoked")));
     assert_eq!(in_force(&operator).await, "fixture@0.0.0");
     serves(&broker).await;
+}
+
+/// Changes rows behind the broker's back, as a change does that took hold and whose answer got lost.
+async fn write(broker: &Broker, sql: &'static str) {
+    let options = SqliteConnectOptions::new().filename(broker.data().join("hotbay.db"));
+    let mut database = options.connect().await.expect("the database");
+    assert_eq!(sqlx::query(sql).execute(&mut database).await.expect("a change").rows_affected(), 1, "{sql}");
+}
+
+/// Law: a rollback that took hold in the store and was answered with an error is done to its end when it is tried again; and what ended
+/// otherwise is not called rolled back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_was_written_already_is_done_when_it_is_tried_again() {
+    let (broker, operator, _folder) = begin(&["2.0.0"]);
+    let id = deploy(&operator, "2.0.0");
+    write(&broker, "UPDATE deployment SET state = 'active' WHERE state = 'superseded'").await;
+    write(&broker, "UPDATE deployment SET state = 'rolled_back', reason = 'slow' WHERE state = 'active' AND id > 1")
+        .await;
+
+    let because = json!({ "reason": "slow" });
+    let roll_back = format!("/deployments/{id}/rollback");
+    let answer = operator.post(&roll_back, &because).await;
+
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json()["again"]["plugin"], "fixture@0.0.0", "{}", answer.text);
+    let mount = operator.get("/mounts").await.json()["items"][0].clone();
+    assert_eq!(mount["rules"].as_array().map(Vec::len), Some(1), "{mount}");
+    assert_eq!(mount["rules"][0]["deployment"], answer.json()["again"]["id"], "{mount}");
+    serves(&broker).await;
+    let once_more = operator.post(&roll_back, &because).await;
+    assert_eq!(once_more.status, 409, "{}", once_more.text);
+    assert!(once_more.text.contains("it was rolled back at 20"), "{}", once_more.text);
+}
+
+/// Law: a canary whose version was revoked grows no more, also if the revocation got no further than the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_of_a_revoked_version_does_not_grow() {
+    let (broker, operator, _folder) = begin(&["2.0.0"]);
+    let strategy = json!({ "kind": "canary", "percent": 1, "steps": [100], "step_s": 1 });
+    let asked = json!({ "version": "fixture@2.0.0", "strategy": strategy });
+    let answer = operator.post("/mounts/fixture/deployments", &asked).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    write(&broker, "UPDATE plugin SET status = 'revoked' WHERE version = '2.0.0'").await;
+
+    broker.until_log("it does not grow").await;
+
+    let id = answer.json()["id"].clone();
+    assert_eq!(operator.get(&format!("/deployments/{id}")).await.json()["strategy"]["kind"], "canary");
+    let revoked = operator.post("/plugins/fixture@2.0.0/revoke", &json!({ "reason": "leaks" })).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    assert_eq!(operator.get(&format!("/deployments/{id}")).await.json()["state"], "rolled_back");
+    assert_eq!(in_force(&operator).await, "fixture@0.0.0");
 }
