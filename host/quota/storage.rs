@@ -1,7 +1,7 @@
 //! What a tenant keeps: bytes of state and of logs. The store counts them by channel, and tells with each commit; here they are summed.
 //! Room for what a batch adds is taken before its commit, so that many channels at once do not pass the limit together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::quota::Quota;
@@ -22,9 +22,17 @@ pub struct Kept {
 pub(super) struct Storage {
     pub(super) state: Stock,
     pub(super) log: Stock,
-    /// What channels are counted with that are taken over. Also those that were given up after a commit that may have taken hold or not,
-    /// until they are taken over again and tell; and those that were [reset](Quota::will_change).
-    counted: Mutex<HashMap<i64, Counted>>,
+    /// Channels that are taken over. Also those that were given up after a commit that may have taken hold or not,
+    /// until they are taken over again and tell; and those that were [reset](Quota::stays_known).
+    channels: Mutex<Channels>,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    /// What they are counted with.
+    counted: HashMap<i64, Counted>,
+    /// Those that are known also when they are given up.
+    stay: HashSet<i64>,
 }
 
 /// What a channel is counted with.
@@ -33,8 +41,6 @@ struct Counted {
     /// As of which commit: its epoch and its number in it. What comes later and is older is no news.
     at: (u64, u64),
     kept: Kept,
-    /// Also when it is given up.
-    stays: bool,
 }
 
 /// Bytes that are there, and with them those that are on the way.
@@ -69,7 +75,7 @@ impl Stock {
 impl Storage {
     pub(super) fn new() -> Self {
         let (state, log) = (Stock::new(Limit::StateBytes), Stock::new(Limit::LogBytes));
-        Self { state, log, counted: Mutex::default() }
+        Self { state, log, channels: Mutex::default() }
     }
 
     fn becomes(&self, before: Kept, after: Kept) {
@@ -132,33 +138,40 @@ impl Quota {
 
     /// A channel was taken over, and keeps this. Until now, if it is not known otherwise, it was counted with the same.
     pub fn takes_over(&self, channel: i64, at: (u64, u64), kept: Kept) {
-        let mut counted = self.known_channels();
-        let known = counted.entry(channel).or_insert(Counted { at, kept, stays: false });
+        let mut channels = self.known_channels();
+        let known = channels.counted.entry(channel).or_insert(Counted { at, kept });
         self.storage.recount(known, at, kept);
     }
 
     /// A commit of a channel that is taken over told what it keeps.
     pub fn keeps(&self, channel: i64, at: (u64, u64), kept: Kept) {
-        if let Some(known) = self.known_channels().get_mut(&channel) {
+        if let Some(known) = self.known_channels().counted.get_mut(&channel) {
             self.storage.recount(known, at, kept);
         }
     }
 
     /// A channel was given up, and keeps what it is counted with.
     pub fn gives_up(&self, channel: i64) {
-        let mut counted = self.known_channels();
-        if counted.get(&channel).is_some_and(|known| !known.stays) {
-            counted.remove(&channel);
+        let mut channels = self.known_channels();
+        if !channels.stay.contains(&channel) {
+            channels.counted.remove(&channel);
         }
     }
 
-    /// Somebody else than a commit is about to change what a channel keeps, which is this, and what it is counted with if nobody has it.
+    /// Somebody else than a commit is about to change what a channel keeps: from here on whoever has it or takes it over is known for good.
+    /// What the channel keeps is read after this, and [told](Self::will_change).
     ///
-    /// From here on it is known for good what it is counted with: whoever takes it over or gives it up while it is changed, or took it
-    /// over before and comes late, would else be believed to have been counted with what he says. It stays because nobody can say when the
-    /// last of them came. That is some bytes for each channel that was ever reset, which only operators do, and seldom.
+    /// Whoever takes it over or gives it up while it is changed, or took it over before and comes late, would else be believed to have been
+    /// counted with what he says. Nobody can say when the last of them came, so this has no end. It is some bytes for each channel that was
+    /// ever reset, which only operators do, and seldom.
+    pub fn stays_known(&self, channel: i64) {
+        self.known_channels().stay.insert(channel);
+    }
+
+    /// What a channel keeps that is about to be changed. It is counted with the same if nobody has had it since it [stays
+    /// known](Self::stays_known).
     pub fn will_change(&self, channel: i64, at: (u64, u64), kept: Kept) {
-        self.known_channels().entry(channel).or_insert(Counted { at, kept, stays: true }).stays = true;
+        self.known_channels().counted.entry(channel).or_insert(Counted { at, kept });
     }
 
     /// What was [about to change](Self::will_change) did. What is under way of whoever had the channel before that is no news any more.
@@ -166,7 +179,7 @@ impl Quota {
         self.keeps(channel, at, kept);
     }
 
-    fn known_channels(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Counted>> {
-        self.storage.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_channels(&self) -> std::sync::MutexGuard<'_, Channels> {
+        self.storage.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -107,6 +107,7 @@ fn a_channel_is_counted_with_what_it_keeps() {
     quota.keeps(7, (4, 1), kept(50, 5));
     assert_eq!(counted(), (110, 5));
     // Reset; then the answer to a commit that was written before.
+    quota.stays_known(7);
     quota.will_change(7, (4, 1), kept(50, 5));
     quota.is_changed(7, (5, 0), kept(0, 0));
     assert_eq!(counted(), (60, 0));
@@ -119,6 +120,7 @@ fn a_channel_is_counted_with_what_it_keeps() {
     assert_eq!(counted(), (63, 3));
     // Given up, and then reset while nobody has it.
     quota.gives_up(7);
+    quota.stays_known(7);
     quota.will_change(7, (6, 1), kept(3, 3));
     quota.is_changed(7, (7, 0), kept(0, 0));
     assert_eq!(counted(), (60, 0));
@@ -140,6 +142,7 @@ fn a_channel_that_slept_is_counted_with_nothing_after_its_reset() {
     // It wakes after the reset was written and before anybody says so, and perhaps sleeps again.
     for sleeps in [false, true] {
         let (_quotas, quota) = slept();
+        quota.stays_known(7);
         quota.will_change(7, (5, 0), kept(60));
         quota.takes_over(7, (7, 0), kept(0));
         if sleeps {
@@ -154,6 +157,7 @@ fn a_channel_that_slept_is_counted_with_nothing_after_its_reset() {
     // It was taken over before, and whoever did that comes late: what he commits is fenced out.
     for is_unsure in [false, true] {
         let (_quotas, quota) = slept();
+        quota.stays_known(7);
         quota.will_change(7, (5, 0), kept(60));
         quota.is_changed(7, (6, 0), kept(0));
         assert_eq!(quota.usage().state_bytes, 5);
@@ -164,8 +168,18 @@ fn a_channel_that_slept_is_counted_with_nothing_after_its_reset() {
         quota.takes_over(7, (7, 0), kept(0));
         assert_eq!(quota.usage().state_bytes, 5, "unsure: {is_unsure}");
     }
+    // It was in use, and slept, while it was read what it keeps.
+    let (_quotas, quota) = slept();
+    quota.takes_over(7, (4, 0), kept(60));
+    quota.stays_known(7);
+    quota.keeps(7, (4, 1), kept(70));
+    quota.gives_up(7);
+    quota.will_change(7, (4, 0), kept(60));
+    quota.is_changed(7, (5, 0), kept(0));
+    assert_eq!(quota.usage().state_bytes, 5);
     // Its log goes after the reset, piece by piece, and of the same commit.
     let (_quotas, quota) = slept();
+    quota.stays_known(7);
     quota.will_change(7, (5, 0), kept(60));
     quota.is_changed(7, (6, 0), kept(20));
     quota.is_changed(7, (6, 0), kept(0));

@@ -54,7 +54,11 @@ pub async fn reset_channel(
 ) -> Result<bool, StoreError> {
     let account = quotas.map(|quotas| quotas.of(channel.tenant()));
     if let (Some(account), Some(row)) = (&account, catalog.channel(channel).await?) {
-        account.will_change(row.key.0, (row.epoch, row.seq), kept(&row));
+        account.stays_known(row.key.0);
+        // Read once more: it may have been in use until now, and have been given up with more than was read before.
+        if let Some(row) = catalog.channel(channel).await? {
+            account.will_change(row.key.0, (row.epoch, row.seq), kept(&row));
+        }
     }
     let reset = catalog.change(vec![Change::ResetChannel { channel: channel.clone() }], audit).await;
     // At once, for the sweep may take long; and also if it failed, for it may have taken hold all the same.
