@@ -1,10 +1,12 @@
 //! Components on the disk: what came in whole becomes a version, or leaves nothing; and what no version needs any more goes.
 
+use std::sync::PoisonError;
+
 use crate::plugin::compile::Digest;
 use crate::quota::{Limit, Over};
 use crate::registry::versions::{Incoming, Upload};
 use crate::registry::{Actor, DAY_MS, Registry, RegistryError};
-use crate::store::catalog::{Status, Version};
+use crate::store::catalog::{Change, Status, Verdict, Version};
 use crate::telemetry::wall_ms;
 
 impl Registry {
@@ -16,12 +18,44 @@ impl Registry {
         let terms = self.terms(tenant).await?;
         terms.check_open(tenant)?;
         if let Some(max) = terms.uploads_max
-            && self.catalog().count_uploads_since(tenant, wall_ms().saturating_sub(DAY_MS)).await? >= max
+            && self.uploads_today(tenant).await? >= max
         {
             return Err(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
         }
         drop(self.queue.place(tenant)?);
         Ok(())
+    }
+
+    /// How many versions a tenant uploaded within a day, with those that were replaced since.
+    pub(super) async fn uploads_today(&self, tenant: &str) -> Result<u64, RegistryError> {
+        let since_ms = wall_ms().saturating_sub(DAY_MS);
+        Ok(self.catalog().count_uploads_since(tenant, since_ms).await? + self.replaced_since(tenant, since_ms))
+    }
+
+    /// How many uploads of a tenant took the place of others since then.
+    pub(super) fn replaced_since(&self, tenant: &str, since_ms: u64) -> u64 {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|_, times| {
+            times.retain(|time| *time >= since_ms);
+            !times.is_empty()
+        });
+        replaced.get(tenant).map_or(0, |times| times.len() as u64)
+    }
+
+    /// What has to go before a component may come with this row: a version of it that failed vetting under another number. It was the
+    /// manifest perhaps, or what its owner was granted, and is vetted anew.
+    pub(super) async fn replaces(&self, row: &Version) -> Result<Option<Change>, RegistryError> {
+        let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? else { return Ok(None) };
+        let is_raised = (&known.name, &known.version) != (&row.name, &row.version);
+        if known.status != Status::Rejected || !is_raised || !self.failed_vetting(row).await? {
+            return Ok(None);
+        }
+        Ok(Some(Change::ForgetFailed { tenant: row.tenant.clone(), digest: row.digest }))
+    }
+
+    pub(super) async fn failed_vetting(&self, row: &Version) -> Result<bool, RegistryError> {
+        let vetting = self.catalog().vetting(&row.tenant, &row.digest).await?;
+        Ok(vetting.is_some_and(|vetting| vetting.verdict == Some(Verdict::Failed)))
     }
 
     /// Makes a version of a component that came in whole. It waits to be vetted.

@@ -27,7 +27,9 @@ impl Registry {
         let _turn = self.deploying.lock().await;
         let digest = Digest(row.digest);
         let changes = vec![Self::becomes(row, &[Status::Approved], Status::Revoked, who.reason.clone())];
-        if let Err(error) = self.decide(who, "plugin.revoked", row, changes, &json!({}), "approved").await {
+        if let Err(error) =
+            self.decide(who, "plugin.revoked", row, changes, &json!({}), "versions that were approved").await
+        {
             match self.catalog().version(&row.tenant, &row.digest).await {
                 Ok(Some(now)) if now.status == Status::Revoked => {}
                 Ok(_) => return Err(error),

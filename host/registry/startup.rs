@@ -255,7 +255,11 @@ impl Registry {
             let has_base = self.mounts.active().iter().any(|active| active.row.mount == *mount && active.is_base());
             if entered.row.status != Status::Approved {
                 self.mounts.withdraw("", digest);
-                tracing::error!(mount, %digest, "the version that the configuration names was revoked: it does not run");
+                if has_base {
+                    tracing::warn!(mount, %digest, "the version that the configuration names was revoked: what was deployed since runs; name another component in the configuration");
+                } else {
+                    tracing::error!(mount, %digest, "the version that the configuration names was revoked, and no other one is deployed: the mount has none; deploy one");
+                }
             } else if self.last_configured(mount).await? != Some(digest.0) {
                 self.deploy_configured(mount, entered, Strategy::all()).await?;
             } else if !has_base && !unrestored.contains(mount) {

@@ -1,6 +1,7 @@
 //! The life of a version: it comes in, is vetted, approved or rejected, and perhaps revoked.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
@@ -139,9 +140,13 @@ impl Registry {
         // Before it is written down, or it would wait for the next start.
         let place = self.queue.place(tenant)?;
         let since_ms = row.uploaded_ms.saturating_sub(DAY_MS);
-        let few =
-            terms.uploads_max.map(|count| Change::RequireUploadsBelow { tenant: row.tenant.clone(), since_ms, count });
-        let mut changes = Vec::from_iter(few);
+        let few = terms.uploads_max.map(|max| {
+            let count = max.saturating_sub(self.replaced_since(tenant, since_ms));
+            Change::RequireUploadsBelow { tenant: row.tenant.clone(), since_ms, count }
+        });
+        let replaces = self.replaces(&row).await?;
+        let is_replacing = replaces.is_some();
+        let mut changes = Vec::from_iter(few.into_iter().chain(replaces));
         changes.extend([
             Change::InsertVersion(row.clone()),
             Change::PutVetting(Vetting {
@@ -154,8 +159,14 @@ impl Registry {
             }),
         ]);
         match self.catalog().change(changes, Some(audit)).await {
-            Ok(Some(_)) => place.fill(digest),
-            Ok(None) => return Err(self.why_not_added(&row, since_ms, &terms).await?),
+            Ok(Some(_)) => {
+                if is_replacing && terms.uploads_max.is_some() {
+                    let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+                    replaced.entry(tenant.to_owned()).or_default().push(row.uploaded_ms);
+                }
+                place.fill(digest);
+            }
+            Ok(None) => return Err(self.why_not_added(&row, &terms).await?),
             Err(error) => {
                 if error.retryable() {
                     // It may be written down all the same, and would wait for the next start. If it is not, its turn does nothing.
@@ -167,22 +178,24 @@ impl Registry {
         Ok(row)
     }
 
-    async fn why_not_added(
-        &self,
-        row: &catalog::Version,
-        since_ms: u64,
-        terms: &Terms,
-    ) -> Result<RegistryError, RegistryError> {
-        if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
-            return Ok(RegistryError::Conflict(format!(
-                "this component is there already, as {}@{}, and is {}",
-                known.name, known.version, known.status
-            )));
-        }
+    async fn why_not_added(&self, row: &catalog::Version, terms: &Terms) -> Result<RegistryError, RegistryError> {
         if let Some(max) = terms.uploads_max
-            && self.catalog().count_uploads_since(&row.tenant, since_ms).await? >= max
+            && self.uploads_today(&row.tenant).await? >= max
         {
             return Ok(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
+        }
+        if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
+            let remedy = match known.status {
+                Status::Rejected if self.failed_vetting(row).await? => {
+                    ": mend what it failed for, raise `version` in plugin.toml, and push it again"
+                }
+                Status::Rejected | Status::Revoked => ", and will not run: push another component",
+                _ => "",
+            };
+            return Ok(RegistryError::Conflict(format!(
+                "this component is there already, as {}@{}, and is {}{remedy}",
+                known.name, known.version, known.status
+            )));
         }
         Ok(RegistryError::Conflict(format!(
             "there is a {}@{} with another component already; a version never changes: raise `version` in plugin.toml",
@@ -216,7 +229,15 @@ impl Registry {
             Self::becomes(row, &[Status::Vetted], Status::Approved, who.reason.clone()),
             Change::InsertApproval(approval),
         ];
-        self.decide(who, "plugin.approved", row, changes, &json!({ "key_id": key_id }), "vetted").await
+        self.decide(
+            who,
+            "plugin.approved",
+            row,
+            changes,
+            &json!({ "key_id": key_id }),
+            "versions that passed vetting and wait",
+        )
+        .await
     }
 
     /// Refuses a version: it will never run.
@@ -226,7 +247,7 @@ impl Registry {
     pub async fn reject(&self, who: &Actor, row: &catalog::Version) -> Result<(), RegistryError> {
         let from = [Status::Uploaded, Status::Vetting, Status::Vetted];
         let changes = vec![Self::becomes(row, &from, Status::Rejected, who.reason.clone())];
-        self.decide(who, "plugin.rejected", row, changes, &json!({}), "one that was not decided about").await?;
+        self.decide(who, "plugin.rejected", row, changes, &json!({}), "versions that nobody decided about yet").await?;
         self.let_go(Digest(row.digest)).await;
         Ok(())
     }
@@ -250,7 +271,7 @@ impl Registry {
         }
         let now = self.catalog().version(&row.tenant, &row.digest).await?;
         let status = now.map_or_else(|| "not there any more".to_owned(), |now| now.status.to_string());
-        Err(RegistryError::Conflict(format!("{}@{} is {status}, and not {wanted}", row.name, row.version)))
+        Err(RegistryError::Conflict(format!("{}@{} is {status}; this is for {wanted}", row.name, row.version)))
     }
 
     /// All deployments in force that the store knows.

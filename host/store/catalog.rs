@@ -207,6 +207,14 @@ pub enum Change {
     },
     /// Condition: the tenant has neither this digest nor this version of the plugin.
     InsertVersion(Version),
+    /// Removes a version that was rejected because it failed vetting, so that its component may come again with another manifest.
+    /// Condition: there is such a version.
+    ForgetFailed {
+        /// Whose; `""` for the platform's own.
+        tenant: String,
+        /// Of its component.
+        digest: [u8; 32],
+    },
     /// Only a condition: the tenant uploaded fewer versions than this since then. Before `InsertVersion` it keeps uploads at the same
     /// time within their quota.
     RequireUploadsBelow {
@@ -380,7 +388,8 @@ impl Change {
             Self::DeleteTenant { name } => vec![name],
             Self::InsertVersion(version) => version.texts(),
             Self::SetStatus { tenant, reason, .. } => [tenant.as_str()].into_iter().chain(reason.as_deref()).collect(),
-            Self::RequireUploadsBelow { tenant, .. }
+            Self::ForgetFailed { tenant, .. }
+            | Self::RequireUploadsBelow { tenant, .. }
             | Self::RequireStatus { tenant, .. }
             | Self::EndVetting { tenant, .. } => vec![tenant],
             Self::PutVetting(vetting) => vetting.texts(),

@@ -137,7 +137,11 @@ async fn what_fails_vetting_goes_no_further() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.out.contains("✗ imports") && refused.out.contains("fixture@2.0.0 is rejected"), "{refused:?}");
     let approve = operator.cli(&["plugin", "approve", "fixture@2.0.0"]);
-    assert!(approve.code == Some(1) && approve.err.contains("is rejected, and not vetted"), "{approve:?}");
+    assert!(
+        approve.code == Some(1)
+            && approve.err.contains("is rejected; this is for versions that passed vetting and wait"),
+        "{approve:?}"
+    );
     let deploy = operator.cli(&["plugin", "deploy", "fixture@2.0.0", "--mount", "fixture"]);
     assert!(deploy.code == Some(1) && deploy.err.contains("only approved versions run"), "{deploy:?}");
 }

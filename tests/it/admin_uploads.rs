@@ -190,6 +190,42 @@ async fn looked_at(admin: &Admin, path: &str) -> (String, String) {
     tokio::time::timeout(VETTED, wait).await.expect("a verdict in time")
 }
 
+/// Goal: a component that failed vetting for its manifest, or for what its tenant was granted, comes again under another number when that
+/// is mended. Law: not more often than the tenant may upload, and not if somebody rejected it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_vetting_may_come_again() {
+    let broker = Setup::fixture("").start();
+    let operator = Admin::operator(&broker);
+    let grants = |grants: &str| {
+        let limits = ["--limits", r#"{"uploads_per_day":3}"#];
+        operator.cli(&[&["tenant", "set", "acme", "--grants", grants][..], &limits].concat()).words();
+    };
+    grants("kv");
+    let wasm = std::fs::read(fixture()).expect("a component");
+    let upload = async |version: &str| {
+        let manifest = manifest_text("own", version);
+        let parts = [("manifest", manifest.as_bytes()), ("component", wasm.as_slice())];
+        let answer = operator.upload("/tenants/acme/plugins", &parts).await;
+        if answer.status != 202 {
+            return (answer.status, message(&answer.json()).to_owned());
+        }
+        (202, looked_at(&operator, &format!("/tenants/acme/plugins/own@{version}")).await.0)
+    };
+    assert_eq!(upload("1.0.0").await, (202, "rejected".to_owned()));
+    let (status, words) = upload("1.0.0").await;
+    assert!(status == 409 && words.contains("raise `version` in plugin.toml, and push it again"), "{words}");
+    assert_eq!(upload("1.0.1").await, (202, "rejected".to_owned()));
+    grants("kv,log,logging,sql,stats");
+    assert_eq!(upload("1.0.2").await, (202, "vetted".to_owned()));
+    let (status, words) = upload("1.0.3").await;
+    assert!(status == 429 && words.contains("uploads_per_day"), "{words}");
+
+    operator.cli(&["tenant", "set", "acme", "--limits", "{}"]).words();
+    operator.cli(&["plugin", "reject", "own@1.0.2", "--tenant", "acme", "--reason", "leaks"]).words();
+    let (status, words) = upload("1.0.3").await;
+    assert!(status == 409 && words.contains("push another component"), "{words}");
+}
+
 /// Law: what was refused leaves no component behind, unless another version has the same; and what no version names goes when the broker
 /// starts.
 #[tokio::test(flavor = "multi_thread")]

@@ -94,8 +94,8 @@ impl Actor {
         match self.try_start().await {
             Ok(timers) => self.core.started(timers),
             Err((why, cause)) => {
-                // A tenant at a limit decides how often: not for every log.
-                if self.over.is_some() {
+                // A tenant at a limit decides how often: not for every log. Nor is that nothing may run here news each time.
+                if self.over.is_some() || self.has_no_version() {
                     tracing::debug!(channel = %self.channel.name, %cause, "the channel cannot be opened yet");
                 } else {
                     tracing::warn!(channel = %self.channel.name, %cause, "the channel cannot be opened");
@@ -121,7 +121,7 @@ impl Actor {
             ));
         };
         let permit = Permit { _node: permit, _tenant: slot };
-        if self.channel.logic.rollout.assign(&self.channel.name, self.declined).version.is_withdrawn() {
+        if self.has_no_version() {
             let cause = "the version of its plugin was withdrawn; deploy another one".into();
             return Err((StartFailure::Unavailable, cause));
         }
@@ -178,6 +178,11 @@ impl Actor {
                 Err((why, fault.to_string()))
             }
         }
+    }
+
+    /// Whether no version may run here: all were revoked or rolled back, and operators were told so.
+    fn has_no_version(&self) -> bool {
+        self.channel.logic.rollout.assign(&self.channel.name, self.declined).version.is_withdrawn()
     }
 
     /// The tenant is at a limit: other channels of it are to sleep sooner, and whoever waits for too long is told of it.

@@ -97,7 +97,7 @@ impl Push {
         match vetted["status"].as_str() {
             Some("vetted" | "approved") => Ok(()),
             _ if remote.json => Err(Failure::other(ending)),
-            _ => Err(Failure::other("raise `version` in plugin.toml and push again when that is mended")),
+            _ => Err(Failure::other("mend that, raise `version` in plugin.toml, and push again")),
         }
     }
 }

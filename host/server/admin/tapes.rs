@@ -125,10 +125,13 @@ pub(super) async fn show(
 )]
 pub(super) async fn file(
     State(site): State<Arc<Site>>,
-    _: Operator,
+    Operator(caller): Operator,
     Named(TapeNamed { id }): Named<TapeNamed>,
 ) -> Result<Response, Failure> {
-    let (_, file) = site.registry.tape_file(id).await?;
+    let (row, file) = site.registry.tape_file(id).await?;
+    // Who has it has what people said.
+    let detail = serde_json::json!({ "tape": id });
+    site.registry.note(&caller.actor(None), "tape.fetched", &row.tenant, &row.channel, &detail).await?;
     let pieces = stream::unfold(file, |mut file| async move {
         let mut piece = BytesMut::with_capacity(CHUNK);
         match file.read_buf(&mut piece).await {

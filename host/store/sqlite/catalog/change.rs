@@ -55,6 +55,12 @@ async fn make_one(
         Change::PutTenant(tenant) => put_tenant(tenant)?,
         Change::DeleteTenant { name } => sqlx::query("DELETE FROM tenant WHERE name = ?").bind(name.clone()),
         Change::InsertVersion(version) => insert_version(version)?,
+        Change::ForgetFailed { tenant, digest } => sqlx::query(
+            "DELETE FROM plugin WHERE tenant = ? AND digest = ? AND status = 'rejected' AND EXISTS (SELECT 1 FROM vetting \
+             WHERE vetting.tenant = plugin.tenant AND vetting.digest = plugin.digest AND verdict = 'failed')",
+        )
+        .bind(tenant.clone())
+        .bind(digest.to_vec()),
         Change::RequireUploadsBelow { tenant, since_ms, count } => {
             let sql = "SELECT 1 WHERE (SELECT count(*) FROM plugin WHERE tenant = ? AND uploaded_ms >= ?) < ?";
             return holds(connection, sqlx::query(sql).bind(tenant.clone()).bind(clamp(*since_ms)).bind(clamp(*count))).await;
