@@ -143,6 +143,8 @@ async fn a_restart_brings_nothing_back() {
     assert!(revoked.contains(remedy), "{revoked}");
     let status = operator.cli(&["plugin", "status", "--mount", "fixture"]).words();
     assert!(status.contains(remedy), "{status}");
+    let status = operator.cli(&["plugin", "status", "--json"]).json();
+    assert!(remedy.ends_with(status["mounts"]["fixture"].as_str().expect("why")), "{status}");
     has_no_version(&broker, &operator).await;
 
     let operator = restart(&mut broker, &operator).await;

@@ -17,7 +17,7 @@ pub(in crate::cli) struct Audit {
     /// Only what concerns this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Only what is about this: a digest, a mount, a tenant, a channel, key/NAME, connection/ID
+    /// Only what is about this: a digest (all of it, as `hotbay plugin show` has it), a mount, a tenant, a channel, key/NAME, connection/ID
     #[arg(long)]
     subject: Option<String>,
     /// Only the last while, in s, m, h or d
@@ -34,10 +34,15 @@ impl Audit {
         let query = [("tenant", tenant), ("subject", subject), ("since_ms", since)];
         let answer = remote.api(environment)?.list("/audit", &query, length.limit)?;
         remote.print(&answer, || {
-            table(["WHEN", "WHO", "WHAT", "TO", "TENANT", "WHY"], &answer, "nothing of that happened", |row| {
-                let when = utc(number(row, "at_ms"));
-                [when, text(row, "actor"), text(row, "action"), subject_of(row), text(row, "tenant"), why(row)]
-            })
+            table(
+                ["WHEN", "WHO", "WHAT", "TO", "TENANT", "WHY"],
+                &answer,
+                "nothing of that happened; --subject takes whole names",
+                |row| {
+                    let when = utc(number(row, "at_ms"));
+                    [when, text(row, "actor"), text(row, "action"), subject_of(row), text(row, "tenant"), why(row)]
+                },
+            )
         });
         Ok(())
     }
@@ -56,9 +61,11 @@ fn subject_of(row: &Value) -> String {
     let subject = text(row, "subject");
     let is_digest = subject.len() == 64 && subject.bytes().all(|byte| byte.is_ascii_hexdigit());
     let subject = if is_digest { short(&subject) } else { subject };
-    match row["detail"]["version"].as_str() {
-        Some(_) => format!("{subject} {}", text(&row["detail"], "version")),
-        None => subject,
+    let detail = &row["detail"];
+    match (detail["version"].as_str(), detail["deployment"].as_i64()) {
+        (Some(_), _) => format!("{subject} {}", text(detail, "version")),
+        (None, Some(deployment)) => format!("{subject} deployment {deployment}"),
+        (None, None) => subject,
     }
 }
 

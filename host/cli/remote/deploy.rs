@@ -206,7 +206,7 @@ impl Status {
         };
         let query =
             [("mount", mount.clone().filter(|_| tenant.is_some())), ("state", (!past).then(|| "active".to_owned()))];
-        let answer = api.list(&path, &query, length.limit)?;
+        let mut answer = api.list(&path, &query, length.limit)?;
         let empty = if past {
             "nothing was deployed there yet; `hotbay plugin deploy` does"
         } else {
@@ -214,14 +214,19 @@ impl Status {
         };
         // Not to be asked by a tenant's own key.
         let mounts = if tenant.is_none() { api.list("/mounts", &[], CATALOG_ROWS_MAX)? } else { Value::Null };
+        let is_meant = |row: &&Value| mount.as_deref().is_none_or(|mount| row["name"] == mount);
+        let rows = mounts["items"].as_array().into_iter().flatten().filter(is_meant);
+        let unavailable: Map<String, Value> = rows
+            .filter(|row| row["unavailable"].is_string())
+            .map(|row| (text(row, "name"), row["unavailable"].clone()))
+            .collect();
+        // As `/readyz` has them.
+        answer["mounts"] = json!(unavailable);
         remote.print(&answer, || {
             let mut words = deployments(&answer, empty);
-            for row in mounts["items"].as_array().into_iter().flatten() {
-                let is_meant = mount.as_deref().is_none_or(|mount| row["name"] == mount);
-                if let Some(why) = row["unavailable"].as_str().filter(|_| is_meant) {
-                    // Writing to a text always succeeds.
-                    write!(words, "\nmount {}: {why}", text(row, "name")).ok();
-                }
+            for (mount, why) in &unavailable {
+                // Writing to a text always succeeds.
+                write!(words, "\nmount {mount}: {}", plain(why.as_str().unwrap_or_default())).ok();
             }
             words
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use axum::http::{Response, StatusCode, Uri};
+use axum::http::{Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use percent_encoding::percent_decode_str;
 
@@ -57,8 +57,11 @@ impl Operators {
 
     fn authenticate(&self, parts: &Parts) -> Result<Caller, Failure> {
         let Some(gate) = &self.gate else {
-            let message = "an operator's API key is needed: \"Authorization: Bearer hb_…\", made by `hotbay key create --operator --name \
-                           NAME`; tokens count if [admin] of the configuration names their keys";
+            let came = if parts.headers.contains_key(header::AUTHORIZATION) { "what came is no API key: " } else { "" };
+            let message = format!(
+                "{came}an operator's API key is needed: \"Authorization: Bearer hb_…\", made by `hotbay key create --operator --name \
+                 NAME`; tokens count if [admin] of the configuration names their keys"
+            );
             return Err(Failure::unauthorized(message));
         };
         let identity = gate.authenticate(parts, Wish::Response, wall_ms()).map_err(|error| {
