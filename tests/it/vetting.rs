@@ -251,7 +251,7 @@ impl Drop for Confined {
 impl Confined {
     fn start(args: impl Fn(&Path) -> Vec<String>) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let plan = r#"{"name":"x","digest":"","component_bytes_max":1000,"capabilities":[],"grants":[],"limits":{},"tenant":"default","channels":["room:1"],"settings":"{}","seed":1,"tapes":[]}"#;
+        let plan = r#"{"name":"x","digest":"","component_bytes_max":1000,"capabilities":[],"grants":[],"limits":{},"tenant":"default","channels":["room:1"],"settings":"{}","settings_of_tapes":true,"seed":1,"tapes":[]}"#;
         std::fs::write(folder.path().join("plan.json"), plan).expect("a plan");
         let mut command = Command::new(env!("CARGO_BIN_EXE_hotbay"));
         let worker = command.args(args(folder.path())).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
