@@ -146,7 +146,7 @@ impl Registry {
         });
         let replaces = self.replaces(&row).await?;
         let is_replacing = replaces.is_some();
-        let mut changes = Vec::from_iter(few.into_iter().chain(replaces));
+        let mut changes: Vec<Change> = few.into_iter().chain(replaces).collect();
         changes.extend([
             Change::InsertVersion(row.clone()),
             Change::PutVetting(Vetting {
