@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::plugin::compile::Digest;
 use crate::quota::{Limit, Over};
+use crate::registry::tenants::Terms;
 use crate::registry::versions::{Incoming, Upload};
 use crate::registry::{Actor, DAY_MS, Registry, RegistryError};
 use crate::store::catalog::{Change, Status, Verdict, Version};
@@ -17,19 +18,21 @@ impl Registry {
     pub async fn expect(&self, tenant: &str) -> Result<(), RegistryError> {
         let terms = self.terms(tenant).await?;
         terms.check_open(tenant)?;
-        if let Some(max) = terms.uploads_max
-            && self.uploads_today(tenant).await? >= max
-        {
-            return Err(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
-        }
+        self.check_uploads(tenant, &terms).await?;
         drop(self.queue.place(tenant)?);
         Ok(())
     }
 
-    /// How many versions a tenant uploaded within a day, with those that were replaced since.
-    pub(super) async fn uploads_today(&self, tenant: &str) -> Result<u64, RegistryError> {
+    /// Whether a tenant uploaded fewer versions within a day than it may, with those that were replaced since.
+    pub(super) async fn check_uploads(&self, tenant: &str, terms: &Terms) -> Result<(), RegistryError> {
+        let Some(max) = terms.uploads_max else { return Ok(()) };
         let since_ms = wall_ms().saturating_sub(DAY_MS);
-        Ok(self.catalog().count_uploads_since(tenant, since_ms).await? + self.replaced_since(tenant, since_ms))
+        let uploads =
+            self.catalog().count_uploads_since(tenant, since_ms).await? + self.replaced_since(tenant, since_ms);
+        if uploads < max {
+            return Ok(());
+        }
+        Err(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()))
     }
 
     /// How many uploads of a tenant took the place of others since then.

@@ -111,10 +111,10 @@ pub struct Registry {
     taking: tokio::sync::Mutex<()>,
     /// Held while deployments change, so that they do one after another.
     deploying: tokio::sync::Mutex<()>,
-    /// When tenants uploaded what took the place of a version that failed vetting, within a day: the store counts the last one alone.
-    replaced: Mutex<HashMap<String, Vec<u64>>>,
     /// The same for limits of tenants.
     limiting: tokio::sync::Mutex<()>,
+    /// When tenants uploaded what took the place of a version that failed vetting, within a day: the store counts the last one alone.
+    replaced: Mutex<HashMap<String, Vec<u64>>>,
 }
 
 /// The time in which a tenant's uploads are counted, in milliseconds.
@@ -146,8 +146,8 @@ impl Registry {
             loaded: Mutex::default(),
             taking: tokio::sync::Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
-            replaced: Mutex::default(),
             limiting: tokio::sync::Mutex::default(),
+            replaced: Mutex::default(),
         })
     }
 

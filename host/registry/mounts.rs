@@ -84,6 +84,13 @@ struct State {
     recordings: Vec<Arc<Recorder>>,
 }
 
+impl State {
+    /// A version of an owner on a mount, if some channel has it or may have it.
+    fn version(&self, mount: &str, owned: &Owned) -> Option<Arc<Version>> {
+        self.mounts.get(mount)?.version(owned)
+    }
+}
+
 impl Mounts {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,8 +172,7 @@ impl Mounts {
     /// Puts a deployment in force, or in the place of what it was before: its version may run.
     pub(super) fn put(&self, row: Deployment, strategy: Strategy) {
         let mut state = self.lock();
-        let version = state.mounts.get(&row.mount).and_then(|mount| mount.version(&of(&row)));
-        if let Some(version) = version {
+        if let Some(version) = state.version(&row.mount, &of(&row)) {
             version.withdraw(false);
         }
         let known = state.active.iter_mut().find(|active| active.row.id == row.id);
@@ -184,7 +190,7 @@ impl Mounts {
         let (mount, version) = (gone.row.mount.clone(), gone.version());
         let stays = state.active.iter().any(|active| active.row.mount == mount && active.version() == version);
         if withdraw && !stays {
-            if let Some(version) = state.mounts.get(&mount).and_then(|mount| mount.version(&version)) {
+            if let Some(version) = state.version(&mount, &version) {
                 version.withdraw(true);
             }
         } else if gone.strategy.kind == Kind::All && !withdraw {
@@ -204,9 +210,7 @@ impl Mounts {
 
     /// Withdraws a version of an owner on one mount.
     pub(super) fn withdraw_on(&self, mount: &str, owner: &str, digest: Digest) {
-        let state = self.lock();
-        let version = state.mounts.get(mount).and_then(|mount| mount.version(&(owner.to_owned(), digest)));
-        if let Some(version) = version {
+        if let Some(version) = self.lock().version(mount, &(owner.to_owned(), digest)) {
             version.withdraw(true);
         }
     }
@@ -265,8 +269,7 @@ impl Mounts {
                 (narrow, active.strategy.kind == Kind::All, std::cmp::Reverse(active.row.id))
             });
             let version = |owned: &Owned| mount.versions.get(owned).map(Arc::clone);
-            let is_base = |active: &&&Active| active.strategy.kind == Kind::All && active.scope() == (name, None, None);
-            let base = active.iter().find(is_base).copied();
+            let base = active.iter().find(|active| active.is_base()).copied();
             let before = mount.logic.rollout.plan();
             let (base_version, base_deployed) = match base.and_then(|base| Some((base, version(&base.version())?))) {
                 Some((base, version)) => (version, deployed(base)),

@@ -10,7 +10,6 @@ use tokio::io::AsyncWriteExt;
 
 use crate::plugin::PluginError;
 use crate::plugin::compile::Digest;
-use crate::quota::{Limit, Over};
 use crate::registry::deploy::PAGE;
 use crate::registry::manifest::Manifest;
 use crate::registry::queue::SIGNATURE;
@@ -179,11 +178,7 @@ impl Registry {
     }
 
     async fn why_not_added(&self, row: &catalog::Version, terms: &Terms) -> Result<RegistryError, RegistryError> {
-        if let Some(max) = terms.uploads_max
-            && self.uploads_today(&row.tenant).await? >= max
-        {
-            return Ok(RegistryError::TooMuch(Over { limit: Limit::Uploads, max }.to_string()));
-        }
+        self.check_uploads(&row.tenant, terms).await?;
         if let Some(known) = self.catalog().version(&row.tenant, &row.digest).await? {
             let remedy = match known.status {
                 Status::Rejected if self.failed_vetting(row).await? => {

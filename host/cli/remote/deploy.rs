@@ -215,8 +215,9 @@ impl Status {
         // Not to be asked by a tenant's own key.
         let mounts = if tenant.is_none() { api.list("/mounts", &[], CATALOG_ROWS_MAX)? } else { Value::Null };
         let is_meant = |row: &&Value| mount.as_deref().is_none_or(|mount| row["name"] == mount);
-        let rows = mounts["items"].as_array().into_iter().flatten().filter(is_meant);
-        let unavailable: Map<String, Value> = rows
+        let unavailable: Map<String, Value> = items(&mounts)
+            .iter()
+            .filter(is_meant)
             .filter(|row| row["unavailable"].is_string())
             .map(|row| (text(row, "name"), row["unavailable"].clone()))
             .collect();
